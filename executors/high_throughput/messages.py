@@ -1,0 +1,436 @@
+"""Every message of the high-throughput executor, and the only place that knows its bytes.
+
+A message is a list of byte frames.  The first is a msgpack array that starts with the message's tag; the frames
+after it are attachments: payloads too large to copy into the header.  A payload in a header is either bytes (inline)
+or an int (the index of its attachment).  User data is opaque: nothing on the way unpickles it.
+
+::
+
+    driver  <-- socketpair, Link -->  interchange  <-- ZeroMQ + CURVE -->  manager  <-- socketpair, Link -->  worker
+
+The same ``Tasks`` and ``Results`` travel all the way, so that each hop forwards payloads as it got them.  A task is
+named by ``(task, attempt)`` everywhere; whoever sees an attempt that it does not know drops it.
+"""
+
+from __future__ import annotations
+
+import platform
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+PROTOCOL = 1
+"""Number of this protocol; managers and interchanges with different numbers refuse each other."""
+
+INLINE_LIMIT = 16 * 1024
+"""Payloads above this many bytes travel as frames of their own."""
+
+PYTHON = ".".join(platform.python_version_tuple()[:2])
+
+
+class Status(IntEnum):
+    """How an attempt ended."""
+
+    OK = 0
+    """The payload is the pickled value."""
+    RAISED = 1
+    """The app failed; the payload is a ``flowlib.serialize.envelope.Failure``. Costs the user's retries."""
+    WORKER_LOST = 2
+    """The worker died while it ran this task; the payload is a ``Failure``. Costs the user's retries."""
+    LOST = 3
+    """Manager, node, block or interchange went away; ``Failure``. Costs the infrastructure budget."""
+    WITHDRAWN = 4
+    """Never started: cancelled or taken back. No payload."""
+    REFUSED = 5
+    """Can never run here; ``Failure``. Not retried."""
+
+
+class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
+    """What a task asks for beyond one worker slot; absent (None) for most tasks.
+
+    Attributes:
+        priority: Higher runs first; equal ones first in, first out.
+        walltime: Seconds it may run; None for no limit.
+        resources: Amounts by name ("cores", "memory" in bytes, "gpus", labels).
+        environment: Variables to set while it runs.
+    """
+
+    priority: float = 0.0
+    walltime: float | None = None
+    resources: dict[str, Any] | None = None
+    environment: dict[str, str] | None = None
+
+
+class Function(msgspec.Struct, array_like=True):
+    """A function body, sent once to each process that runs it.
+
+    Attributes:
+        function: Number that tasks refer to it by; the driver gives equal bodies equal numbers.
+        name: The app's name, for messages.
+        body: Opaque bytes (see ``flowlib.serialize``).
+    """
+
+    function: int
+    name: str
+    body: bytes
+
+
+class Task(msgspec.Struct, array_like=True, gc=False):
+    """One attempt at one task.
+
+    Attributes:
+        task: Task number in its run.
+        attempt: 0 for the first try.
+        function: Number of its function.
+        payload: Pickled ``(args, kwargs)``, inline or the index of its attachment.
+        needs: What it asks for beyond one slot.
+    """
+
+    task: int
+    attempt: int
+    function: int
+    payload: bytes | int
+    needs: Needs | None = None
+
+
+class Result(msgspec.Struct, array_like=True, gc=False):
+    """How one attempt ended.
+
+    Attributes:
+        task: Task number.
+        attempt: Which try.
+        status: A ``Status`` value.
+        payload: Pickled value, or an encoded ``Failure``; inline or the index of its attachment.
+        started: Unix time at which the worker began it, 0 if it never did.
+        ended: Unix time at which it ended.
+        worker: Rank of the worker on its node, -1 if none.
+    """
+
+    task: int
+    attempt: int
+    status: int
+    payload: bytes | int = b""
+    started: float = 0.0
+    ended: float = 0.0
+    worker: int = -1
+
+
+# -------------------------------------------------------------------------------------- both directions, all hops
+
+
+class Tasks(msgspec.Struct, array_like=True, tag=1):
+    """A batch of tasks, with the bodies that the receiver does not have yet."""
+
+    tasks: list[Task]
+    functions: list[Function] = []
+
+
+class Results(msgspec.Struct, array_like=True, tag=2):
+    """A batch of results; the interchange fills in the manager's name on its way to the driver."""
+
+    results: list[Result]
+    manager: str = ""
+
+
+class Cancel(msgspec.Struct, array_like=True, tag=3):
+    """Withdraw these ``(task, attempt)`` where they have not started; each is answered.
+
+    A withdrawn one is answered by a ``Result`` with status WITHDRAWN, one that runs or is unknown by ``NotCancelled``.
+    """
+
+    tasks: list[tuple[int, int]]
+
+
+class NotCancelled(msgspec.Struct, array_like=True, tag=4):
+    """These could not be withdrawn: they run, or ended."""
+
+    tasks: list[tuple[int, int]]
+
+
+class Heartbeat(msgspec.Struct, array_like=True, tag=5):
+    """I am alive. Any message counts as one."""
+
+    sent: float = 0.0
+
+
+class Note(msgspec.Struct, array_like=True, tag=6):
+    """Something said from inside a running task (progress, emitted values); delivered in order, never dropped.
+
+    Attributes:
+        task: Task number.
+        attempt: Which try.
+        kind: "progress" or "emit".
+        body: msgpack for "progress" (``[done, total, message]``), pickle for "emit".
+        time: Unix time.
+    """
+
+    task: int
+    attempt: int
+    kind: str
+    body: bytes
+    time: float
+
+
+class Drain(msgspec.Struct, array_like=True, tag=7):
+    """To a manager: take no more tasks, finish what runs, return the rest, leave."""
+
+    reason: str = ""
+
+
+class Shutdown(msgspec.Struct, array_like=True, tag=8):
+    """To an interchange or manager: kill what runs and end now."""
+
+    reason: str = ""
+
+
+# ------------------------------------------------------------------------------------------ manager <-> interchange
+
+
+class Register(msgspec.Struct, array_like=True, tag=20):
+    """A manager's first message on every connection.
+
+    Attributes:
+        protocol: Its ``PROTOCOL``.
+        python: Its Python's "major.minor".
+        version: Its flowlib's version.
+        manager: Unique name.
+        block: Block it belongs to.
+        host: Machine name.
+        pid: Its process.
+        slots: Workers.
+        prefetch: Most tasks it takes beyond its workers; -1 lets the interchange decide.
+        cores: CPUs it may use.
+        memory: Bytes it may use.
+        gpus: Accelerator names.
+        started: Unix time.
+        packages: Versions of installed distributions by name.
+        directory: Working directory.
+        log: Its log file.
+        running: Attempts it still has, when it registers again.
+    """
+
+    protocol: int
+    python: str
+    version: str
+    manager: str
+    block: str
+    host: str
+    pid: int
+    slots: int
+    prefetch: int = -1
+    cores: int = 1
+    memory: int = 0
+    gpus: list[str] = []
+    started: float = 0.0
+    packages: dict[str, str] = {}
+    directory: str = ""
+    log: str = ""
+    running: list[tuple[int, int]] = []
+
+
+class Registered(msgspec.Struct, array_like=True, tag=21):
+    """The interchange takes the manager in.
+
+    Attributes:
+        heartbeat_period: Seconds between heartbeats, both ways.
+        heartbeat_threshold: Seconds of silence after which the other side counts as gone.
+    """
+
+    heartbeat_period: float
+    heartbeat_threshold: float
+
+
+class Rejected(msgspec.Struct, array_like=True, tag=22):
+    """The interchange refuses the manager, which prints why and ends."""
+
+    reason: str
+
+
+class Goodbye(msgspec.Struct, array_like=True, tag=23):
+    """A manager's last message: it has nothing left and ends."""
+
+    reason: str = ""
+
+
+# ------------------------------------------------------------------------------------------ driver <-> interchange
+
+
+class Setup(msgspec.Struct, array_like=True, tag=40):
+    """The driver's first message to a fresh interchange.
+
+    Attributes:
+        label: Executor label.
+        bind: ZeroMQ addresses to bind, without port ("tcp://*", "tcp://127.0.0.1").
+        ports: Port to bind, or ``(low, high)`` to choose from; ``(0, 0)`` for any.
+        server_public: CURVE public key of the interchange, b"" for no encryption.
+        server_secret: Its secret key.
+        heartbeat_period: Seconds.
+        heartbeat_threshold: Seconds.
+        selector: How managers are preferred: "spread", "pack" or "block".
+        log: Log file.
+        debug: Whether to log every message.
+        driver_python: The driver's Python "major.minor".
+    """
+
+    label: str
+    bind: list[str]
+    ports: tuple[int, int]
+    server_public: bytes
+    server_secret: bytes
+    heartbeat_period: float
+    heartbeat_threshold: float
+    selector: str
+    log: str
+    debug: bool
+    driver_python: str
+
+
+class Bound(msgspec.Struct, array_like=True, tag=41):
+    """The interchange listens.
+
+    Attributes:
+        port: On this TCP port.
+        error: "" or why it cannot.
+    """
+
+    port: int
+    error: str = ""
+
+
+class Admit(msgspec.Struct, array_like=True, tag=42):
+    """Let managers with this CURVE public key register, as members of this block."""
+
+    block: str
+    public_key: bytes
+
+
+class ManagerChanged(msgspec.Struct, array_like=True, tag=43):
+    """Tells the driver what became of a manager.
+
+    Attributes:
+        manager: Its name.
+        change: "registered", "draining", "drained", "lost", "rejected".
+        block: Its block.
+        host: Its machine.
+        slots: Its workers.
+        reason: For the changes that have one.
+        details: The whole registration, for "registered".
+    """
+
+    manager: str
+    change: str
+    block: str
+    host: str
+    slots: int
+    reason: str = ""
+    details: Register | None = None
+
+
+class Command(msgspec.Struct, array_like=True, tag=44):
+    """A question or order from the driver, answered by one ``Reply`` with the same number.
+
+    Names: "managers" (list of dicts), "hold_block" ``[block]``, "hold_manager" ``[manager]``,
+    "drain_blocks" ``[blocks]``, "idle" (seconds idle by block).
+    """
+
+    number: int
+    name: str
+    arguments: list[Any] = []
+
+
+class Reply(msgspec.Struct, array_like=True, tag=45):
+    """Answer to a ``Command``."""
+
+    number: int
+    value: Any
+
+
+class Forget(msgspec.Struct, array_like=True, tag=46):
+    """These functions are not used any more; their bodies may be dropped."""
+
+    functions: list[int]
+
+
+# ---------------------------------------------------------------------------------------------- manager <-> worker
+
+
+class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
+    """What a fresh worker needs to know.
+
+    Attributes:
+        rank: Its number on the node.
+        slots: How many workers there are.
+        block: The block's name.
+        manager: The manager's name.
+        sys_path: Directories to append to ``sys.path``.
+        environment: Variables to set for good.
+        cores: CPUs to bind to; [] for all.
+        log: File for its stdout and stderr.
+        debug: Whether to log more.
+    """
+
+    rank: int
+    slots: int
+    block: str
+    manager: str
+    sys_path: list[str]
+    environment: dict[str, str]
+    cores: list[int]
+    log: str
+    debug: bool
+
+
+class Ready(msgspec.Struct, array_like=True, tag=61):
+    """A worker can run tasks."""
+
+    pid: int
+
+
+class Retiring(msgspec.Struct, array_like=True, tag=62):
+    """A worker ends after its last result, because it cannot be cleaned: replace it."""
+
+    reason: str
+
+
+Message = (
+    Tasks
+    | Results
+    | Cancel
+    | NotCancelled
+    | Heartbeat
+    | Note
+    | Drain
+    | Shutdown
+    | Register
+    | Registered
+    | Rejected
+    | Goodbye
+    | Setup
+    | Bound
+    | Admit
+    | ManagerChanged
+    | Command
+    | Reply
+    | Forget
+    | WorkerSetup
+    | Ready
+    | Retiring
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+
+
+def encode(message: Message) -> bytes:
+    """The header frame of ``message``; its attachments are the caller's."""
+    return _encoder.encode(message)
+
+
+def decode(header: bytes | bytearray | memoryview) -> Message:
+    """The message of a header frame.
+
+    Raises:
+        msgspec.DecodeError: The bytes are no message of this protocol.
+    """
+    return _decoder.decode(header)

@@ -1,0 +1,65 @@
+"""How an attempt ended, as executors tell it to the kernel.
+
+An outcome keeps a remote value in its pickled form: nothing is unpickled until somebody asks for ``result()``, so a
+result that cannot be rebuilt harms nobody but the one who asks.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Protocol
+
+
+class Blame(Enum):
+    """Who pays for a failure."""
+
+    USER = "user"
+    """The task's own failure: costs its retries; the retry handler sees it."""
+    INFRASTRUCTURE = "infrastructure"
+    """A machine or part of flowlib went away: costs the infrastructure budget."""
+    REFUSED = "refused"
+    """It can never work (bad resources, unsendable arguments, broken executor): not retried."""
+
+
+class Success(Protocol):
+    """A value, here or in pickled form."""
+
+    def value(self) -> Any:
+        """The value; unpickled on first use.
+
+        Raises:
+            DeserializationError: The pickled value cannot be rebuilt in this process.
+        """
+        ...
+
+
+class Returned:
+    """A value that is already in this process.
+
+    Args:
+        value: What the app returned.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def value(self) -> Any:
+        """The value."""
+        return self._value
+
+
+class Failed:
+    """A failed attempt.
+
+    Args:
+        error: The exception that ``result()`` raises.
+        blame: Who pays.
+    """
+
+    __slots__ = ("blame", "error")
+
+    def __init__(self, error: BaseException, blame: Blame = Blame.USER) -> None:
+        self.error = error
+        self.blame = blame
