@@ -1,0 +1,137 @@
+"""What holds for every test: it leaves nothing behind, works in a directory of its own, and a long matrix is sampled."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import leaks
+
+os.environ["FLOWLIB_TEST_MARK"] = leaks.MARK
+
+GRACE = 5.0
+"""Seconds that what a test started may take to be gone; waits end as soon as it is."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Fix the seed of sampled matrices before the test modules that sample are imported."""
+    os.environ.setdefault("FLOWLIB_TEST_SEED", str(int(time.time()) % 100_000))
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """How to repeat this run's choice of samples."""
+    part = "everything (soak)" if os.environ.get("FLOWLIB_SOAK") == "1" else "a sample"
+    return f"long matrices: {part}, FLOWLIB_TEST_SEED={os.environ['FLOWLIB_TEST_SEED']}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _module_leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a module, with its fixtures gone, nothing it started is left: not even an orphan."""
+    before, processes, memory = leaks.observe(), frozenset(leaks.marked_processes()), leaks.shared_memory()
+    yield
+    _clean_up_loaded_kernel()
+    deadline = time.monotonic() + 2 * GRACE
+    allowed = _allowed(request.node.get_closest_marker("leaks"))
+    left = [] if "threads" in allowed else leaks.new_threads(before, deadline)
+    if "processes" not in allowed:
+        left += leaks.orphans(processes, deadline)
+    if "files" not in allowed:
+        left += leaks.new_files(before, deadline)
+        left += [f"/dev/shm/{name}" for name in leaks.shared_memory() - memory]
+    if left:
+        pytest.fail(f"{request.node.name} left behind: " + "; ".join(left), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _test_leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After a test, what it started is gone; a kernel shared by a module is checked after the module."""
+    before = leaks.observe()
+    shared = any(thread.name.startswith("flowlib") for thread in before.threads) or _loaded_kernel() is not None
+    yield
+    if shared:
+        return
+    left = ["a loaded kernel"] if _clean_up_loaded_kernel() else []
+    deadline = time.monotonic() + GRACE
+    allowed = _allowed(request.node.get_closest_marker("leaks"))
+    if "threads" not in allowed:
+        left += leaks.new_threads(before, deadline)
+    if "processes" not in allowed:
+        left += leaks.new_children(before, deadline)
+    if "files" not in allowed:
+        left += leaks.new_files(before, deadline)
+    if left:
+        for pid in leaks.descendants() - before.children:
+            leaks.kill(pid)
+        pytest.fail("left behind: " + "; ".join(left), pytrace=False)
+
+
+def _allowed(marker: pytest.Mark | None) -> tuple[Any, ...]:
+    return marker.args if marker is not None else ()
+
+
+def _loaded_kernel() -> Any:
+    """The kernel that ``flowlib.load`` made, if any; imports nothing by itself."""
+    loader = sys.modules.get("flowlib.dataflow.loader")
+    if loader is None:
+        return None
+    try:
+        return loader.dfk()
+    except Exception as e:
+        if type(e).__name__ != "NoDataFlowKernelError":
+            raise
+        return None
+
+
+def _clean_up_loaded_kernel() -> bool:
+    """End a kernel that a test forgot, so that the next test can load its own."""
+    kernel = _loaded_kernel()
+    if kernel is None:
+        return False
+    loader = sys.modules["flowlib.dataflow.loader"]
+    try:
+        if not getattr(kernel, "cleanup_called", False):
+            kernel.cleanup()
+    finally:
+        loader.clear()
+    return True
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> str:
+    """Where a Config may keep its runs."""
+    return str(tmp_path / "runinfo")
+
+
+@pytest.fixture
+def load(run_dir: str) -> Iterator[Callable[..., Any]]:
+    """Loads a Config for this test: ``load(executor, ..., retries=1)``; cleaned up afterwards, also on failure."""
+    import flowlib
+    from flowlib.config import Config
+
+    kernels: list[Any] = []
+
+    def load_config(*executors: Any, **settings: Any) -> Any:
+        settings.setdefault("run_dir", run_dir)
+        config = Config(executors=list(executors), **settings) if executors else Config(**settings)
+        kernels.append(flowlib.load(config))
+        return kernels[-1]
+
+    yield load_config
+    for kernel in kernels:
+        if not getattr(kernel, "cleanup_called", False):
+            kernel.cleanup()
+    flowlib.clear()
