@@ -16,8 +16,7 @@ Example:
 
 from __future__ import annotations
 
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,65 +25,72 @@ FORMAT = 1
 """Version of the file format; a reader refuses higher ones."""
 
 
-class Code(IntEnum):
-    """What a record tells. Numbers are never reused; those from ``FIRST_SAMPLE`` on are dropped first."""
+class Code:
+    """What a record tells. Numbers are never reused; those from ``FIRST_SAMPLE`` on are dropped first.
 
-    RUN_STARTED = 1
+    These are plain ints and no enum, and states and statuses in records should be plain ints, too: the garbage
+    collector stops looking at a waiting tuple that holds plain values only.
+    """
+
+    RUN_STARTED: Final = 1
     """The kernel, first of all."""
-    RUN_ENDED = 2
+    RUN_ENDED: Final = 2
     """The kernel, last of all; missing if the driver was killed. ``counts``: tasks by name of their final state."""
-    EXECUTOR = 3
+    EXECUTOR: Final = 3
     """The kernel, when an executor joins the run. ``kind``: its class; ``details``: its parameters as text."""
-    APP = 4
+    APP: Final = 4
     """The kernel, before the first task of an app. ``kind``: "python", "bash" or "join"."""
 
-    TASK_SUBMITTED = 10
+    TASK_SUBMITTED: Final = 10
     """The kernel. ``depends``: the tasks of this run that it waits for."""
-    TASK_LAUNCHED = 11
+    TASK_LAUNCHED: Final = 11
     """The kernel, each time it hands a try to an executor. The first ``attempt`` is 0."""
-    TRY_ENDED = 12
+    TRY_ENDED: Final = 12
     """The executor that ran the try, or the kernel where an executor did not take it.
 
     ``status``: a ``flowlib.executors.high_throughput.messages.Status``; ``started`` and ``ended``: by the worker's
     clock, 0 if it never ran; ``manager``: number from its ``MANAGER`` record, -1 if none; ``worker``: its rank, -1 if
     none; ``error_type`` and ``error_text``: "" if it succeeded, else the class and at most 2 000 characters.
     """
-    TASK_DONE = 13
+    TASK_DONE: Final = 13
     """The kernel, exactly once per task that ends. ``state``: a ``flowlib.dataflow.states.States``."""
-    TASK_JOINING = 14
+    TASK_JOINING: Final = 14
     """The kernel, when a join app's body returned. ``waits``: the tasks that it returned."""
-    TASK_STREAMS = 15
+    TASK_STREAMS: Final = 15
     """The kernel, for tasks that have them. ``stdout``, ``stderr``: paths, or "" for none."""
-    NOTE = 16
+    NOTE: Final = 16
     """The executor, for what a running task says. ``kind``: "progress" or "emit"; ``body``: bytes, as in ``Note``."""
 
-    MANAGER = 20
+    MANAGER: Final = 20
     """The executor. ``manager``: a number it gives at "registered", unique in the run with ``executor``.
 
     ``change``: "registered", "draining", "drained", "lost" or "rejected"; ``details``: facts by name, for "registered".
     """
-    BLOCK = 21
+    BLOCK: Final = 21
     """The executor. ``block``: its id; ``job``: the scheduler's id, "" before there is one.
 
     ``change``: "submitting", "submitted", "pending", "running", "registered", "draining", "ended" or "failed".
     """
-    WORKER_LOST = 22
+    WORKER_LOST: Final = 22
     """The executor. ``task`` and ``attempt``: what it ran, -1 if nothing."""
-    INTERCHANGE = 23
+    INTERCHANGE: Final = 23
     """The executor. ``change``: "started", "ended" or "lost"."""
 
-    MESSAGE = 30
+    MESSAGE: Final = 30
     """Anybody, rarely: something a person should see. ``level``: "info", "warning" or "error"."""
-    DROPPED = 31
+    DROPPED: Final = 31
     """The log itself: so many records are missing at this place."""
 
-    TASK_SAMPLE = 40
+    TASK_SAMPLE: Final = 40
     """The executor. Use of resources by a running try: CPU seconds so far, bytes of memory now."""
-    NODE_SAMPLE = 41
+    NODE_SAMPLE: Final = 41
     """The executor. Use of resources on a manager's node: CPUs busy (0 to their number), bytes of memory used."""
 
 
-FIRST_SAMPLE = 40
+FIRST_SAMPLE: Final = 40
+
+NAMES: Mapping[int, str] = {value: name for name, value in vars(Code).items() if name.isupper()}
+"""Name by code."""
 
 FIELDS: Mapping[int, tuple[str, ...]] = {
     Code.RUN_STARTED: (
@@ -128,7 +134,7 @@ def as_dict(record: Sequence[Any]) -> dict[str, Any]:
     """
     code, values = record[0], record[1:]
     names = FIELDS.get(code, ("time",))
-    named = {"event": Code(code).name if code in FIELDS else f"CODE_{code}"}
+    named = {"event": NAMES.get(code, f"CODE_{code}")}
     for index, value in enumerate(values):
         named[names[index] if index < len(names) else f"field_{index}"] = value
     return named
