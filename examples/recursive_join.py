@@ -54,9 +54,7 @@ def main() -> None:
     """Integrate from 0 to 1."""
     with flowlib.load() as kernel:
         value = integral(0.0, 1.0, simpson(0.0, 1.0), 1e-4).result()
-        print(
-            f"integral of sin(1/x) from 0 to 1: {value:.5f} (exact: 0.50407), found with {kernel.task_count:,} tasks"
-        )
+        print(f"integral of sin(1/x) from 0 to 1: {value:.5f} (exact: 0.50407), found with {kernel.task_count:,} tasks")
 
 
 if __name__ == "__main__":

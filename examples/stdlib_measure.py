@@ -8,6 +8,7 @@ import time
 import warnings
 from dataclasses import dataclass, field
 
+TESTS = {"test", "tests", "idle_test"}
 BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert, ast.comprehension)
 
 
@@ -16,7 +17,7 @@ class Module:
     """Figures of one module.
 
     Attributes:
-        group: The package it is in, or its own name at the top level.
+        group: The package it is in, or its own name at the top level; "tests" for tests, wherever they are.
         lines: Lines of its file.
         documentable: Public functions, methods and classes.
         documented: How many of these have a docstring.
@@ -81,8 +82,8 @@ def measure_module(source: str, path: str, names: list[str]) -> Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # old source has old escapes
         tree = ast.parse(text, path)
-    top = os.path.relpath(path, source).split(os.sep)[0]
-    module = Module(top.removesuffix(".py"), text.count(b"\n"))
+    parts = os.path.relpath(path, source).split(os.sep)
+    module = Module("tests" if TESTS.intersection(parts) else parts[0].removesuffix(".py"), text.count(b"\n"))
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from stdlib_measure import Module, Piece
 
-TESTS = {"test", "tests"}
-
 
 @dataclass
 class Failure:
@@ -131,7 +129,7 @@ def _cells(group: Group) -> list[str]:
 
 def page(figures: Figures) -> str:
     """The whole page."""
-    library = [group for group in figures.groups if group.name not in TESTS]
+    library = [group for group in figures.groups if group.name != "tests"]
     lengths = [length for group in library for length in group.lengths]
     lines = sum(group.lines for group in figures.groups)
     modules = sum(group.modules for group in figures.groups)
@@ -151,8 +149,8 @@ def page(figures: Figures) -> str:
 <p class="lead"><b>{modules:,}</b> modules <b>{lines:,}</b> lines <b>{functions:,}</b> functions
 <b>{len(figures.failures)}</b> files that are not valid Python</p>
 <h2>Documented, or complicated?</h2>
-<p>Each circle is a package or a module with 1,500 lines or more, its area is its size. Tests are left out.</p>
-{scatter([group for group in library if group.lines >= 1500 and group.lengths])}
+<p>Each circle is a package or a module with 2,000 lines or more, its area is its size. Tests are left out.</p>
+{scatter([group for group in library if group.lines >= 2000 and group.lengths])}
 <h2>Functions are short</h2>
 <p>Half of the library’s {len(lengths):,} functions have {statistics.median(lengths or [0]):.0f} lines or fewer; the
 longest has {max(lengths, default=0):,}.</p>
@@ -209,7 +207,7 @@ def scatter(groups: list[Group]) -> str:
         x = _at(step, most, left, width)
         parts.append(f'<text class="soft middle" x="{x:.1f}" y="{height - bottom + 18}">{step}</text>')
     parts.append(f'<text class="soft end" x="{width}" y="{height - 4}">decisions per function →</text>')
-    parts.append('<text class="soft" x="0" y="10">documented</text>')
+    parts.append(f'<text class="soft" x="{left + 8}" y="28">↑ documented</text>')
     labels: list[str] = []
     taken: list[tuple[float, float, float, float]] = []
     for group in sorted(groups, key=lambda g: -g.lines):
@@ -220,7 +218,8 @@ def scatter(groups: list[Group]) -> str:
             f"{group.documentation:.0f} % documented, {group.complexity:.1f} decisions per function</title></circle>"
         )
         text_width = 6.6 * len(group.name)
-        for start in (x + radius + 3, x - radius - 3 - text_width):
+        inside = [x - text_width / 2] if text_width < 2 * radius else []
+        for start in (*inside, x + radius + 3, x - radius - 3 - text_width):
             box = (start, y - 7, start + text_width, y + 7)
             if box[0] > left and box[2] < width and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
@@ -247,7 +246,7 @@ def histogram(lengths: list[int]) -> str:
             f'<rect class="a" x="{i * step + 3:.1f}" y="{top:.1f}" width="{step - 6:.1f}" rx="2" '
             f'height="{height - bottom - top:.1f}"/>'
             f'<text class="middle" x="{middle:.1f}" y="{top - 5:.1f}">{count:,}</text>'
-            f'<text class="middle soft" x="{middle:.1f}" y="{height - 8}">{name}{" lines" if i == 0 else ""}</text>'
+            f'<text class="middle soft" x="{middle:.1f}" y="{height - 8}">{name}{" line" if i == 0 else ""}</text>'
         )
     return _svg(width, height, parts)
 
