@@ -259,21 +259,29 @@ class PropagatedException(DataFlowException):
         self.dependent_exceptions_tids = list(dependent_exceptions_tids)
         self.task_id = task_id
         self._failure_description = failure_description
-        self.__cause__, self._path = self._root()
+        # The predecessor knows its own root: a chain of thousands is never walked from each of its links.
+        self.__cause__ = None
+        if self.dependent_exceptions_tids:
+            first = self.dependent_exceptions_tids[0][0]
+            root = first.__cause__ if isinstance(first, PropagatedException) else None
+            self.__cause__ = first if root is None else root
 
-    def _root(self) -> tuple[BaseException | None, list[str]]:
-        """The first failure that is not itself propagated, and the tasks that lead to it."""
+    def _path(self) -> list[str]:
+        """The tasks that lead to the root, the nearest first; those in the middle of a long chain are counted."""
         path: list[str] = []
         error: BaseException = self
         while isinstance(error, PropagatedException) and error.dependent_exceptions_tids:
             error, task = error.dependent_exceptions_tids[0]
             path.append(task if task is not None else "a future of another kind")
-        return (None if error is self else error), path
+        if len(path) > 9:
+            path[4:-4] = [f"{len(path) - 8} more"]
+        return path
 
     def __str__(self) -> str:
         text = f"{self._failure_description} for task {self.task_id}."
-        if self._path:
-            text += f" The representative cause is via {' <- '.join(reversed(self._path))}"
+        path = self._path()
+        if path:
+            text += f" The representative cause is via {' <- '.join(reversed(path))}"
         cause = self.__cause__
         if cause is not None:
             text += f": {type(cause).__name__}: {cause}"

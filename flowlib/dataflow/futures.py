@@ -1,0 +1,666 @@
+"""Futures of apps: ``concurrent.futures`` futures that cost little until somebody waits.
+
+A stdlib future makes a lock, a condition and three lists when it is born, 1.7 KB and two microseconds for a thing that
+is usually asked once, after it is done.  Here they are made when somebody waits.  That is free of races in this order:
+who completes sets the state first and looks for waiters then; who waits leaves a mark first and looks at the state then.
+
+The kernel settles a future with an *outcome* (``flowlib.dataflow.outcomes``).  A value from another process stays
+pickled in it until ``result()`` is called.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from flowlib.dataflow.outcomes import Blame, Failed
+from flowlib.dataflow.states import States
+from flowlib.errors import DependencyError
+
+if TYPE_CHECKING:
+    from flowlib.data_provider.files import File
+    from flowlib.dataflow.record import TaskRecord
+
+T = TypeVar("T")
+
+# The stdlib's own names of states: its helpers compare them.
+PENDING = "PENDING"
+FINISHED = "FINISHED"
+CANCELLED = "CANCELLED_AND_NOTIFIED"
+
+_marks = threading.Lock()
+
+
+class Waiting:
+    """What a future has once somebody waits for it."""
+
+    __slots__ = ("callbacks", "condition", "views", "waiters")
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.waiters: list[Any] = []
+        self.callbacks: list[Callable[[Any], Any]] = []
+        self.views: list[ViewFuture[Any] | LiftedFuture] = []
+
+
+class LazyFuture(Future[T]):
+    """A future that is settled by its owner and makes its machinery when somebody waits."""
+
+    __slots__ = ("_waiting",)
+
+    _state: str
+    _waiting: Waiting | None
+
+    def __init__(self) -> None:
+        # Not the base's: see the module's text.
+        self._waiting = None
+
+    # ---- for subclasses
+
+    def _get_outcome(self) -> Any:
+        """The outcome of a future that is done."""
+        raise NotImplementedError
+
+    def _describe(self) -> str:
+        """Who this is, for messages."""
+        raise NotImplementedError
+
+    def _mark(self) -> Waiting:
+        """The machinery, made now if need be."""
+        waiting = self._waiting
+        if waiting is None:
+            with _marks:
+                waiting = self._waiting
+                if waiting is None:
+                    waiting = self._waiting = Waiting()
+        return waiting
+
+    # ---- the stdlib's view: wait() and as_completed() use these
+
+    @property
+    def _condition(self) -> threading.Condition:
+        return self._mark().condition
+
+    @property
+    def _waiters(self) -> list[Any]:
+        return self._mark().waiters
+
+    @property
+    def _done_callbacks(self) -> list[Callable[[Any], Any]]:
+        return self._mark().callbacks
+
+    @property
+    def _result(self) -> Any:
+        return self.result(0) if self._state == FINISHED and self.exception(0) is None else None
+
+    @property
+    def _exception(self) -> BaseException | None:
+        return self.exception(0) if self._state == FINISHED else None
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """``(done, cancelled, result, exception)``; asyncio asks for it since Python 3.14."""
+        if self._state == PENDING:
+            return False, False, None, None
+        if self._state == CANCELLED:
+            return True, True, None, None
+        error = self.exception(0)
+        return True, False, None if error is not None else self.result(0), error
+
+    # ---- the public face
+
+    def result(self, timeout: float | None = None) -> T:
+        """The value of the task; waits for it.
+
+        Args:
+            timeout: Most seconds to wait; None for no limit.
+
+        Raises:
+            TimeoutError: It is not done in time.
+            CancelledError: It was cancelled.
+            DependencyError: A task that it depends on failed.
+            DeserializationError: The value cannot be rebuilt in this process.
+            Exception: What the app raised.
+        """
+        if self._state == PENDING:
+            self._wait(timeout)
+        if self._state == CANCELLED:
+            raise CancelledError
+        outcome = self._get_outcome()
+        if not isinstance(outcome, Failed):
+            value: T = outcome.value()
+            return value
+        try:
+            raise outcome.error
+        finally:
+            # The traceback holds this frame; without these the frame would hold the traceback.
+            del self, outcome
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The exception that ``result`` raises, or None; waits for it.
+
+        Args:
+            timeout: Most seconds to wait; None for no limit.
+
+        Raises:
+            TimeoutError: It is not done in time.
+            CancelledError: It was cancelled.
+        """
+        if self._state == PENDING:
+            self._wait(timeout)
+        if self._state == CANCELLED:
+            raise CancelledError
+        outcome = self._get_outcome()
+        if isinstance(outcome, Failed):
+            return outcome.error
+        try:
+            # A value that cannot be rebuilt, or looked up, is an exception to whoever asks.
+            outcome.value()
+        except Exception as e:
+            return e
+        return None
+
+    def done(self) -> bool:
+        """Whether it has a value, failed or was cancelled."""
+        return self._state != PENDING
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+        return self._state == CANCELLED
+
+    def running(self) -> bool:
+        """Whether an executor has it."""
+        return False
+
+    def cancel(self) -> bool:
+        """Not possible for this kind of future; cancel the task that makes it."""
+        return False
+
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Call ``fn(self)`` when done; at once if it is.
+
+        Callbacks run in threads of their own, so that one that blocks stalls no task.
+        """
+        waiting = self._mark()
+        with waiting.condition:
+            if self._state == PENDING:
+                waiting.callbacks.append(fn)
+                return
+        fn(self)
+
+    def set_running_or_notify_cancel(self) -> NoReturn:
+        """Refused: the kernel settles this future."""
+        self._refuse("set_running_or_notify_cancel")
+
+    def set_result(self, result: T) -> NoReturn:
+        """Refused: the kernel settles this future."""
+        self._refuse("set_result")
+
+    def set_exception(self, exception: BaseException | None) -> NoReturn:
+        """Refused: the kernel settles this future."""
+        self._refuse("set_exception")
+
+    def __await__(self) -> Generator[Any, None, T]:
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(f"{self._describe()} is a future, not its value: iterate over .result(), or use fut[i]")
+
+    def __contains__(self, item: object) -> NoReturn:
+        raise TypeError(f"{self._describe()} is a future, not its value: look into .result()")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self._describe()} cannot leave its process: pass it as an argument of an app, which gets its value, "
+            "or pass .result()"
+        )
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._describe()}: {self._state.partition('_')[0].lower()}>"
+
+    # ---- inside
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise TypeError(f"{name}() is not for users: {self._describe()} is settled by flowlib")
+
+    def _wait(self, timeout: float | None) -> None:
+        condition = self._mark().condition
+        deadline = None if timeout is None else monotonic() + timeout
+        with condition:
+            while self._state == PENDING:
+                left = None if deadline is None else deadline - monotonic()
+                if left is not None and left <= 0:
+                    raise FutureTimeoutError(f"{self._describe()} is not done after {timeout} s")
+                condition.wait(left)
+
+
+class AppFuture(LazyFuture[T]):
+    """The future of a task, as an app returns it when it is called.
+
+    Works wherever a ``concurrent.futures.Future`` does and can be awaited.  ``fut[key]`` and ``fut.name`` are futures
+    of a part of the value.
+
+    Example:
+        >>> import flowlib
+        >>> from flowlib.config import Config
+        >>> from flowlib.executors import InlineExecutor
+        >>> @flowlib.python_app
+        ... def pair(x):
+        ...     return {"x": x, "y": x + 1}
+        >>> import tempfile
+        >>> with flowlib.load(Config(executors=[InlineExecutor()], run_dir=tempfile.mkdtemp())):
+        ...     pair(1)["y"].result()
+        2
+    """
+
+    __slots__ = ("_outcome", "_record", "_state")
+
+    def __init__(self, record: TaskRecord) -> None:
+        self._waiting = None
+        self._state = PENDING
+        self._outcome: Any = None
+        self._record = record
+
+    def _get_outcome(self) -> Any:
+        return self._outcome
+
+    def _describe(self) -> str:
+        return self._record.describe()
+
+    @property
+    def tid(self) -> int:
+        """The task's number in its run."""
+        return self._record.id
+
+    @property
+    def task_record(self) -> TaskRecord:
+        """What the kernel knows of the task; also readable as a mapping."""
+        return self._record
+
+    @property
+    def stdout(self) -> Any:
+        """Where its standard output goes, as given; a ``DataFuture`` if that was a ``File``, None if nowhere."""
+        return self._record.stream("stdout")
+
+    @property
+    def stderr(self) -> Any:
+        """Where its standard error goes, as given; a ``DataFuture`` if that was a ``File``, None if nowhere."""
+        return self._record.stream("stderr")
+
+    @property
+    def outputs(self) -> list[DataFuture]:
+        """One future for each file in ``outputs``."""
+        rare = self._record.rare
+        return [] if rare is None else rare.outputs
+
+    def task_status(self) -> str:
+        """Name of the task's state: 'pending', 'launched', 'exec_done', 'failed', 'dep_fail' ..."""
+        return self._record.status.name
+
+    def running(self) -> bool:
+        """Whether an executor has the task."""
+        return self._state == PENDING and self._record.status in (States.launched, States.joining)
+
+    def cancel(self) -> bool:
+        """Withdraw the task if it has not started.
+
+        Returns:
+            Whether it will never run. False if it runs or is done. Tasks that depend on it fail with a
+            ``DependencyError`` whose cause is a ``CancelledError``.
+        """
+        if self._state != PENDING:
+            return self._state == CANCELLED
+        return self._record.kernel.cancel(self._record)
+
+    def __getitem__(self, key: Any) -> AppFuture[Any]:
+        return LiftedFuture(self, (("item", key),))
+
+    # Not called for names that exist, nor for private ones; so hasattr(), copying and pickling probe in vain.
+    def __getattr__(self, name: str) -> AppFuture[Any]:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return LiftedFuture(self, (("attribute", name),))
+
+
+class LiftedFuture(AppFuture[Any]):
+    """A part of another future's value: nothing exists or happens for it until it is used.
+
+    Args:
+        root: The task's future.
+        path: Items and attributes to take, one after the other.
+    """
+
+    __slots__ = ("_path", "_root")
+
+    def __init__(self, root: AppFuture[Any], path: tuple[tuple[str, Any], ...]) -> None:
+        self._waiting = None
+        self._outcome = None
+        self._root = root
+        self._path = path
+        self._record = root._record
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        # A part of something that was cancelled is not itself cancelled: it lacks what it depends on.
+        return PENDING if self._root._state == PENDING else FINISHED
+
+    def _mark(self) -> Waiting:
+        return _mark_view(self, self._root)
+
+    def _get_outcome(self) -> Any:
+        outcome = self._outcome
+        if outcome is None:
+            root = self._root
+            if failed(root):
+                outcome = DependencyFailed(root.tid, [root])
+            else:
+                outcome = LiftedValue(root._outcome, self._path)
+            self._outcome = outcome
+        return outcome
+
+    def _describe(self) -> str:
+        steps = "".join(f"[{key!r}]" if kind == "item" else f".{key}" for kind, key in self._path)
+        return f"{steps} of {self._root._describe()}"
+
+    def task_status(self) -> str:
+        """State of the part: the task's own while it is not done."""
+        if self._state == PENDING:
+            return self._root.task_status()
+        if failed(self._root):
+            return States.dep_fail.name
+        return States.exec_done.name if self.exception(0) is None else States.failed.name
+
+    def running(self) -> bool:
+        """Always False: nothing runs for a part."""
+        return False
+
+    def cancel(self) -> bool:
+        """Always False: cancel the task whose part it is."""
+        return False
+
+    def __getitem__(self, key: Any) -> AppFuture[Any]:
+        return LiftedFuture(self._root, (*self._path, ("item", key)))
+
+    def __getattr__(self, name: str) -> AppFuture[Any]:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return LiftedFuture(self._root, (*self._path, ("attribute", name)))
+
+
+class ViewFuture(LazyFuture[T]):
+    """A future that is done when another is."""
+
+    __slots__ = ("parent",)
+
+    parent: Future[Any]
+
+    @property
+    def _state(self) -> str:  # type: ignore[override]
+        parent = self.parent
+        if isinstance(parent, LazyFuture):
+            return PENDING if parent._state == PENDING else FINISHED
+        return FINISHED if parent.done() else PENDING
+
+    def _mark(self) -> Waiting:
+        return _mark_view(self, self.parent)
+
+
+class DataFuture(ViewFuture[Any]):
+    """The future of a file that a task makes; its value is the ``File``.
+
+    Args:
+        fut: The task's future.
+        file_obj: The file.
+        tid: The task's number; None for none.
+    """
+
+    __slots__ = ("file_obj", "tid")
+
+    def __init__(self, fut: Future[Any], file_obj: File, tid: int | None = None) -> None:
+        self._waiting = None
+        self.parent = fut
+        self.file_obj = file_obj
+        self.tid = tid
+
+    def _get_outcome(self) -> Any:
+        from flowlib.dataflow.outcomes import Returned
+
+        try:
+            error = self.parent.exception(0)
+        except CancelledError as e:
+            return Failed(e, Blame.REFUSED)
+        return Returned(self.file_obj) if error is None else Failed(error)
+
+    def _describe(self) -> str:
+        return f"file {self.file_obj!r}" + ("" if self.tid is None else f" of task {self.tid}")
+
+    @property
+    def filepath(self) -> str:
+        """Path of the file."""
+        return self.file_obj.filepath
+
+    @property
+    def filename(self) -> str:
+        """Path of the file, under the name that the field's scripts use."""
+        return self.filepath
+
+    def running(self) -> bool:
+        """Whether the task that makes it runs."""
+        return self.parent.running()
+
+
+def failed(future: Future[Any]) -> bool:
+    """Whether a future that is done has no value, as far as that is known without rebuilding the value."""
+    if isinstance(future, AppFuture) and not isinstance(future, LiftedFuture):
+        return future._state == CANCELLED or isinstance(future._outcome, Failed)
+    if isinstance(future, LiftedFuture) and failed(future._root):
+        return True
+    if isinstance(future, DataFuture):
+        return failed(future.parent)
+    return future.cancelled() or future.exception(0) is not None
+
+
+def error_of(future: Future[Any]) -> BaseException | None:
+    """The exception of a future that is done, a ``CancelledError`` included."""
+    try:
+        return future.exception(0)
+    except CancelledError as e:
+        return e
+
+
+def settle(future: AppFuture[Any], run: Callable[[Callable[[Any], Any], Any], None]) -> None:
+    """Wake those who wait for a future whose state has just been set.
+
+    Args:
+        future: The future.
+        run: Takes a callback and its future, and calls it elsewhere.
+    """
+    waiting = future._waiting
+    if waiting is not None:
+        with waiting.condition:
+            views = waiting.views
+            waiting.views = []
+        _wake(future, waiting, run)
+        for view in views:
+            if view._waiting is not None:
+                _wake(view, view._waiting, run)
+
+
+def _wake(future: LazyFuture[Any], waiting: Waiting, run: Callable[[Callable[[Any], Any], Any], None]) -> None:
+    with waiting.condition:
+        waiting.condition.notify_all()
+        for waiter in waiting.waiters:
+            if future._state == CANCELLED:
+                waiter.add_cancelled(future)
+            elif isinstance(future, AppFuture) and isinstance(future._outcome, Failed):
+                waiter.add_exception(future)
+            else:
+                waiter.add_result(future)
+        callbacks = waiting.callbacks
+        waiting.callbacks = []
+    for callback in callbacks:
+        run(callback, future)
+
+
+def _mark_view(view: Any, parent: Future[Any]) -> Waiting:
+    """Machinery of a view, with an entry at its parent that wakes it.
+
+    The entry comes first: whoever finds the machinery may rely on being woken.
+    """
+    waiting: Waiting | None = view._waiting
+    if waiting is not None:
+        return waiting
+    if isinstance(parent, LazyFuture):
+        above = parent._mark()
+        with _marks:
+            waiting = view._waiting
+            if waiting is None:
+                with above.condition:
+                    above.views.append(view)
+                waiting = view._waiting = Waiting()
+        return waiting
+    with _marks:
+        waiting = view._waiting
+        if waiting is not None:
+            return waiting
+        waiting = view._waiting = Waiting()
+    parent.add_done_callback(lambda _: _wake(view, waiting, lambda callback, future: callback(future)))
+    return waiting
+
+
+class DependencyFailed(Failed):
+    """The failure of a task that never ran; the exception is made when somebody asks for it.
+
+    Args:
+        tid: The task.
+        futures: What it depends on, or a function that finds it.
+        kind: Class of the exception.
+    """
+
+    __slots__ = ("_error", "_futures", "_kind", "_tid")
+
+    def __init__(
+        self,
+        tid: int,
+        futures: list[Any] | Callable[[], list[Any]],
+        kind: Callable[[list[tuple[BaseException, str | None]], int], BaseException] = DependencyError,
+    ) -> None:
+        self.blame = Blame.REFUSED
+        self._tid = tid
+        self._futures: list[Any] | Callable[[], list[Any]] | None = futures
+        self._kind = kind
+        self._error: BaseException | None = None
+
+    @property
+    def error(self) -> BaseException:  # type: ignore[override]
+        """The exception: one pair per failed predecessor."""
+        if self._error is None:
+            _explain(self)
+            assert self._error is not None
+        return self._error
+
+    def _failed(self) -> list[Any]:
+        """Failed futures that this failure is made of."""
+        futures = self._futures
+        if callable(futures):
+            futures = futures()
+        failures = [f for f in dict.fromkeys(futures or ()) if f.done() and failed(f)]
+        self._futures = failures
+        return failures
+
+
+_explaining = threading.RLock()
+
+
+def _explain(failure: DependencyFailed) -> None:
+    """Make the exception of a failure, after those that it is made of: in a loop, for chains may be long."""
+    with _explaining:
+        stack = [failure]
+        while stack:
+            top = stack[-1]
+            if top._error is not None:
+                stack.pop()
+                continue
+            futures = top._failed()
+            missing = [o for o in map(_cause, futures) if isinstance(o, DependencyFailed) and o._error is None]
+            if missing:
+                stack.extend(missing)
+                continue
+            pairs = [(error_of(f), f._describe() if isinstance(f, LazyFuture) else None) for f in futures]
+            top._error = top._kind([(e, d) for e, d in pairs if e is not None], top._tid)
+            top._futures = None
+            stack.pop()
+
+
+def _cause(future: Future[Any]) -> Any:
+    """The outcome that a future's failure comes from; None for futures from elsewhere."""
+    while isinstance(future, DataFuture):
+        future = future.parent
+    return future._get_outcome() if isinstance(future, AppFuture) else None
+
+
+class LiftedValue:
+    """The success of a ``LiftedFuture``: computed on first use, remembered also if it raised.
+
+    Args:
+        whole: The outcome that it is a part of.
+        path: Items and attributes to take.
+    """
+
+    __slots__ = ("_error", "_lock", "_path", "_value", "_whole")
+
+    def __init__(self, whole: Any, path: tuple[tuple[str, Any], ...]) -> None:
+        self._whole = whole
+        self._path = path
+        self._lock = threading.Lock()
+        self._error: Exception | None = None
+        self._value: Any = None
+
+    def value(self) -> Any:
+        """The part.
+
+        Raises:
+            Exception: What taking it raised: KeyError, AttributeError ...
+        """
+        with self._lock:
+            if self._whole is not None:
+                try:
+                    value = self._whole.value()
+                    for kind, key in self._path:
+                        value = value[key] if kind == "item" else getattr(value, key)
+                    self._value = value
+                except Exception as e:
+                    # Whoever asks gets what the lookup in the user's value raised.
+                    self._error = e
+                self._whole = None
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class JoinedValues:
+    """The success of a join app that returned a list.
+
+    Args:
+        parts: The outcomes of its futures.
+    """
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: list[Any]) -> None:
+        self.parts = parts
+
+    def value(self) -> list[Any]:
+        """The values, in order."""
+        return [part.value() for part in self.parts]

@@ -1,0 +1,233 @@
+"""What the kernel knows of one task, in one object.
+
+It is the graph's node and the payload together, in slots, because a run holds as many as there are tasks waiting.
+What a finished task needs no more is dropped by ``forget``, so that plain reference counting frees it.  What few
+tasks have sits in ``Rare``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from flowlib.dataflow.graph import Node
+
+if TYPE_CHECKING:
+    from contextvars import Context
+
+    from flowlib.dataflow.futures import AppFuture, DataFuture
+    from flowlib.dataflow.kernel import DataFlowKernel
+    from flowlib.dataflow.lanes import Lane
+    from flowlib.options import TaskOptions
+
+NO_KWARGS: dict[str, Any] = {}
+"""Shared by tasks without keyword arguments. Never changed."""
+
+
+class Rare:
+    """Facts that most tasks lack.
+
+    Attributes:
+        fail_history: Texts of the failures so far.
+        hashsum: Key in the memo table.
+        from_memo: Whether the value was remembered.
+        joins: What a join app's body returned.
+        outputs: Futures of the output files.
+        stdout: Stream as the user sees it in the future.
+        stderr: Likewise.
+    """
+
+    __slots__ = ("fail_history", "from_memo", "hashsum", "joins", "label", "outputs", "stderr", "stdout")
+
+    def __init__(self) -> None:
+        self.fail_history: list[str] = []
+        self.from_memo = False
+        self.hashsum: str | None = None
+        self.joins: Any = None
+        self.label: str | None = None
+        self.outputs: list[DataFuture] = []
+        self.stdout: Any = None
+        self.stderr: Any = None
+
+
+class TaskRecord(Node):
+    """One task.
+
+    Attributes:
+        kernel: Whose task it is.
+        future: Its future, until it is done.
+        app: What was called: has ``name``, ``kind``, ``func``.
+        options: How it was called.
+        func: What executors run.
+        args: Positional arguments as given, futures and all.
+        kwargs: Keyword arguments likewise.
+        depends: Whether there are futures in the arguments.
+        lanes: Executors that may run it.
+        lane: The one that has it.
+        walltime: Seconds that an attempt may take; None for no limit.
+        resource_specification: What it asks of an executor; Parsl's name.
+        context: Context variables at the call, for executors in this process.
+        fail_count: Failed attempts.
+        fail_cost: What they cost of the retries.
+        losses: Attempts that the infrastructure lost.
+        submitted: Unix time of the call.
+        launched: Unix time of the last launch; 0 before.
+        ended: Unix time of the end; 0 before.
+        rare: More, if there is more.
+    """
+
+    __slots__ = (
+        "app",
+        "args",
+        "context",
+        "depends",
+        "ended",
+        "fail_cost",
+        "fail_count",
+        "func",
+        "future",
+        "kernel",
+        "kwargs",
+        "lane",
+        "lanes",
+        "launched",
+        "losses",
+        "memoize",
+        "options",
+        "rare",
+        "resource_specification",
+        "submitted",
+        "walltime",
+    )
+
+    future: AppFuture[Any] | None
+    lane: Lane | None
+    context: Context | None
+    rare: Rare | None
+
+    def __init__(
+        self,
+        kernel: DataFlowKernel,
+        app: Any,
+        options: TaskOptions,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        lanes: tuple[Lane, ...],
+        counts: list[int],
+        submitted: float,
+    ) -> None:
+        Node.__init__(self, counts)
+        self.kernel = kernel
+        self.app = app
+        self.options = options
+        self.func: Callable[..., Any] | None = func
+        self.args = args
+        self.kwargs = kwargs
+        self.depends = False
+        self.lanes = lanes
+        self.lane = None
+        self.walltime: float | None = options.walltime
+        self.resource_specification: dict[str, Any] = NO_KWARGS
+        self.context = None
+        self.memoize = False
+        self.fail_count = 0
+        self.fail_cost: float = 0
+        self.losses = 0
+        self.submitted = submitted
+        self.launched = 0.0
+        self.ended = 0.0
+        self.future = None
+        self.rare = None
+
+    def forget(self) -> None:
+        """Let go of everything that a finished task needs no more."""
+        self.func = None
+        self.args = ()
+        self.kwargs = NO_KWARGS
+        self.context = None
+        self.future = None
+        self.lane = None
+
+    def more(self) -> Rare:
+        """``rare``, made if need be."""
+        rare = self.rare
+        if rare is None:
+            rare = self.rare = Rare()
+        return rare
+
+    def stream(self, name: str) -> Any:
+        """The task's "stdout" or "stderr" as its future shows it."""
+        return None if self.rare is None else getattr(self.rare, name)
+
+    def describe(self) -> str:
+        """The task in a message."""
+        return f"task {self.id} ({self.app.name})"
+
+    # ---- as a mapping, with the names that retry handlers and std_autopath functions of the field use
+
+    def __getitem__(self, key: str) -> Any:
+        try:
+            return _KEYS[key](self)
+        except KeyError:
+            from flowlib.suggest import nearest
+
+            raise KeyError(f"a task record has no {key!r}{nearest(key, sorted(_KEYS))}") from None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value for ``key``, or ``default`` if there is no such key."""
+        return _KEYS[key](self) if key in _KEYS else default
+
+    def __contains__(self, key: object) -> bool:
+        return key in _KEYS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_KEYS)
+
+    def keys(self) -> Iterator[str]:
+        """Names that ``record[name]`` knows."""
+        return iter(_KEYS)
+
+    def __repr__(self) -> str:
+        return f"<TaskRecord {self.describe()}: {self.status.name}>"
+
+
+def _time(stamp: float) -> datetime | None:
+    return datetime.fromtimestamp(stamp) if stamp else None
+
+
+def _depends(record: TaskRecord) -> list[Future[Any]]:
+    return record.kernel.dependencies_of(record)
+
+
+_KEYS: Mapping[str, Callable[[TaskRecord], Any]] = {
+    "id": lambda r: r.id,
+    "try_id": lambda r: r.attempt,
+    "dfk": lambda r: r.kernel,
+    "func_name": lambda r: r.app.name,
+    "func": lambda r: r.func,
+    "args": lambda r: r.args,
+    "kwargs": lambda r: r.kwargs,
+    "status": lambda r: r.status,
+    "depends": _depends,
+    "app_fu": lambda r: r.future,
+    "exec_fu": lambda r: None,
+    "executor": lambda r: None if r.lane is None else r.lane.label,
+    "fail_count": lambda r: r.fail_count,
+    "fail_cost": lambda r: r.fail_cost,
+    "fail_history": lambda r: [] if r.rare is None else r.rare.fail_history,
+    "checkpoint": lambda r: False,
+    "hashsum": lambda r: None if r.rare is None else r.rare.hashsum,
+    "memoize": lambda r: r.memoize,
+    "ignore_for_cache": lambda r: list(r.options.ignore_for_cache or ()),
+    "from_memo": lambda r: None if not r.memoize else r.rare is not None and r.rare.from_memo,
+    "resource_specification": lambda r: r.resource_specification,
+    "join": lambda r: r.app.kind == "join",
+    "joins": lambda r: None if r.rare is None else r.rare.joins,
+    "time_invoked": lambda r: _time(r.submitted),
+    "try_time_launched": lambda r: _time(r.launched),
+    "time_returned": lambda r: _time(r.ended),
+    "try_time_returned": lambda r: _time(r.ended),
+}
