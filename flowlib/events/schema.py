@@ -92,6 +92,9 @@ FIRST_SAMPLE: Final = 40
 NAMES: Mapping[int, str] = {value: name for name, value in vars(Code).items() if name.isupper()}
 """Name by code."""
 
+STATUSES = ("OK", "RAISED", "WORKER_LOST", "LOST", "WITHDRAWN", "REFUSED")
+"""Names of the values of ``TRY_ENDED``'s ``status``."""
+
 FIELDS: Mapping[int, tuple[str, ...]] = {
     Code.RUN_STARTED: (
         *("time", "format", "run_id", "run_dir", "script", "directory", "user", "host", "pid"),
