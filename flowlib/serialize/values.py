@@ -1,0 +1,188 @@
+"""How results travel, and the holder that keeps them pickled until somebody asks.
+
+A result is user data that some task made; unpickling it runs code that the task chose.  So it is unpickled once in
+the worker, where it can harm its own task only, and in the driver not before ``result()``; and a few names that end
+or replace a process are refused outright.
+"""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from io import BytesIO
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from flowlib.errors import DeserializationError, GeneratorResult, SerializationError
+from flowlib.serialize import definitions, known, pickling, plugins
+from flowlib.serialize.pickling import is_plain
+
+TRIAL_LIMIT = 1024 * 1024
+"""Results of at most this many bytes are unpickled once in the worker."""
+
+_ATOMS = frozenset({int, float, str, bytes, bool, type(None), complex})
+_SHORT = 64
+_LIVE = (GeneratorType, AsyncGeneratorType, CoroutineType)
+_NONE = pickle.dumps(None, pickling.PROTOCOL)
+_GLOBAL = b"\x93"
+
+_SYSTEM = ("os", "posix", "nt")
+_FORBIDDEN = frozenset(
+    {
+        *((m, n) for m in _SYSTEM for n in ("_exit", "abort", "kill", "killpg", "fork", "forkpty")),
+        *((m, n) for m in _SYSTEM for n in ("execv", "execve", "execl", "execle", "execlp", "execvp", "execvpe")),
+        ("sys", "exit"),
+        ("_sitebuiltins", "Quitter"),
+        ("builtins", "exit"),
+        ("builtins", "quit"),
+        ("signal", "raise_signal"),
+        ("_signal", "raise_signal"),
+        ("signal", "pthread_kill"),
+        ("_signal", "pthread_kill"),
+        ("_thread", "interrupt_main"),
+    }
+)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Refuses the names that would end or replace the process that asks for a result."""
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        """The object of that name."""
+        if (module, name) in _FORBIDDEN:
+            raise pickle.UnpicklingError(f"{module}.{name} is refused: unpickling a result must not end the process")
+        return super().find_class(module, name)
+
+
+def dump_value(value: Any) -> bytes:
+    """Pickle what a task returned, in the worker.
+
+    Raises:
+        GeneratorResult: It is a generator or coroutine.
+        SerializationError: It cannot be pickled.
+        DeserializationError: It can be pickled but not unpickled.
+    """
+    if value is None:
+        return _NONE
+    kind = type(value)
+    if kind in _ATOMS or ((kind is list or kind is tuple) and len(value) < _SHORT and is_plain(value)):
+        return pickle.dumps(value, 5)
+    if kind in _LIVE:
+        raise GeneratorResult(
+            f"the app returned a {kind.__name__}, which lives in its process only; return list(...) of it"
+        )
+    if plugins.data:
+        body = plugins.try_dump(plugins.data, value)
+        if body is not None:
+            return body
+    try:
+        payload = pickling.dumps(value, refer=True)
+    except BaseException as e:  # pickling runs user code (__reduce__, __getstate__)
+        raise SerializationError("the result", _why(value, e)) from e
+    if _GLOBAL in payload and len(payload) <= TRIAL_LIMIT:
+        load_value(payload, trial=True)
+    return payload
+
+
+def load_value(payload: bytes, *, trial: bool = False) -> Any:
+    """Unpickle a result.
+
+    Args:
+        payload: What ``dump_value`` made.
+        trial: Whether this is the worker's own trial, in which even a ``KeyboardInterrupt`` is the result's fault.
+
+    Raises:
+        DeserializationError: It cannot be rebuilt here.
+    """
+    try:
+        if payload[:1] == plugins.MARK:
+            return plugins.load(payload)
+        if _GLOBAL not in payload:
+            return pickle.loads(payload)
+        return _Unpickler(BytesIO(payload)).load()
+    except DeserializationError:
+        raise
+    except BaseException as e:  # user code runs while a result is unpickled; a result must not end its reader
+        if isinstance(e, KeyboardInterrupt) and not trial:
+            raise
+        raise DeserializationError(f"the result cannot be rebuilt: {type(e).__name__}: {_text(e)}") from e
+
+
+class Pickled:
+    """A result in pickled form: the ``Success`` of remote executors.
+
+    Args:
+        payload: What ``dump_value`` made in the worker.
+
+    Example:
+        >>> Pickled(dump_value([1, 2])).value()
+        [1, 2]
+    """
+
+    __slots__ = ("_lock", "_payload", "_reason", "_value")
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload: bytes | None = payload
+        self._value: Any = None
+        self._reason: tuple[str, BaseException | None] | None = None
+        self._lock: threading.RLock | None = None  # type: ignore[valid-type,unused-ignore]
+
+    @property
+    def payload(self) -> bytes | None:
+        """The pickled bytes; None once the value has been asked for."""
+        return self._payload
+
+    def value(self) -> Any:
+        """The value; unpickled on first use, the same object ever after.
+
+        Raises:
+            DeserializationError: It cannot be rebuilt in this process.
+        """
+        if self._payload is not None:
+            with _lock_of(self):
+                payload = self._payload
+                if payload is not None:
+                    try:
+                        self._value = load_value(payload)
+                    except DeserializationError as e:
+                        self._reason = (e.reason, e.__cause__)
+                    self._payload = None
+            self._lock = None
+        if self._reason is not None:
+            raise DeserializationError(self._reason[0]) from self._reason[1]
+        return self._value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Within arguments it becomes its value, unpickled by the receiver only."""
+        payload = self._payload
+        if payload is None:
+            return definitions.same, (self.value(),)
+        return definitions.load_value, (payload, known.mentioned(payload))
+
+
+_guard = threading.Lock()
+
+
+def _lock_of(pickled: Any) -> Any:
+    with _guard:
+        lock = pickled._lock
+        if lock is None:
+            lock = pickled._lock = threading.RLock()
+        return lock
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  # a user's __str__; the type is named anyway
+        return "(no text)"
+
+
+def _why(value: Any, error: BaseException) -> str:
+    from flowlib.serialize import explain
+
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply to be pickled; flatten it or write it to a file"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to pickle it"
+    return explain.reason(error, explain.offender(iter([("the result", value)]), lambda v: pickling.dumps(v, refer=True)))
