@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import leaks
 
 os.environ["FLOWLIB_TEST_MARK"] = leaks.MARK
+# No deadline per example: a shared machine stalls now and then, and pytest's own timeout ends what hangs.
+hypothesis.settings.register_profile("sample", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("soak", deadline=None, print_blob=True, max_examples=2000)
+hypothesis.settings.load_profile("soak" if os.environ.get("FLOWLIB_SOAK") == "1" else "sample")
 
 GRACE = 5.0
 """Seconds that what a test started may take to be gone; waits end as soon as it is."""
