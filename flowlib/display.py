@@ -96,13 +96,16 @@ class ProgressDisplay:
         self._tally.update(time.monotonic(), self._kernel.progress_snapshot())
 
     def _facts(self) -> str:
-        """What the executors have to work with, from those that tell it."""
+        """What the executors have to work with, from those that tell it.
+
+        An executor's ``progress_facts()`` returns numbers by plural noun, from memory: ``{"blocks": 1, "workers": 8}``.
+        """
         parts = []
         executors: dict[str, Any] = getattr(self._kernel, "executors", {})
         for label, executor in list(executors.items()):
             facts = getattr(executor, "progress_facts", None)
             if facts is not None:
-                known = ", ".join(f"{count} {what}" for what, count in facts().items())
+                known = ", ".join(f"{count} {what if count != 1 else what[:-1]}" for what, count in facts().items())
                 parts.append(f"{label}: {known}")
         return "; ".join(parts)
 
