@@ -91,26 +91,34 @@ def _add(group: Group, module: Module) -> None:
 
 def print_summary(figures: Figures, tasks: int, seconds: float, page_path: str) -> None:
     """The report in short, for the terminal."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    table = Table(title=f"Python {figures.version}, the standard library's largest parts", title_justify="left")
-    table.add_column("part")
-    for heading in ("modules", "lines", "functions", "median length", "documented", "branching"):
+    console = Console(highlight=False)
+    table = Table(title=f"Python {figures.version}: the standard library's largest parts", box=box.SIMPLE_HEAD)
+    table.add_column("part", no_wrap=True)
+    for heading in ("modules", "lines", "functions", "median", "documented", "decisions"):
         table.add_column(heading, justify="right")
     for group in figures.groups[:12]:
         table.add_row(*_cells(group))
     console.print(table)
-    for failure in figures.failures:
-        console.print(f"not measured after {failure.tries} tries: {failure.path}: {failure.error}", markup=False)
+    lengths = [length for group in figures.groups for length in group.lengths]
+    console.print("Lines of a function, in all of them:")
+    for name, count, share in length_classes(lengths):
+        console.print(f"{name:>8} [blue]{'█' * round(46 * share)}[/] {count:,}")
+    for failure in figures.failures[:4]:
+        text = f"Not measured after {failure.tries} tries: {failure.path}: {failure.error}"
+        console.print(text, markup=False, style="red", no_wrap=True, overflow="ellipsis")
+    if len(figures.failures) > 4:
+        console.print(f"... and {len(figures.failures) - 4} more, listed in the report", style="red")
     lines = sum(group.lines for group in figures.groups)
     modules = sum(group.modules for group in figures.groups)
+    workers = len({span[0] for span in figures.spans})
     console.print(
-        f"{modules:,} modules with {lines:,} lines in {tasks:,} tasks on {len({span[0] for span in figures.spans})} "
-        f"workers, {seconds:.1f} s. The report: {page_path}",
+        f"{modules:,} modules with {lines:,} lines in {tasks:,} tasks on {workers} workers, {seconds:.1f} s.\n"
+        f"The report: {page_path}",
         soft_wrap=True,
-        highlight=False,
     )
 
 
@@ -228,19 +236,27 @@ def scatter(groups: list[Group]) -> str:
     return _svg(width, height, parts + labels)
 
 
-def histogram(lengths: list[int]) -> str:
-    """How many functions have 1, 2, 3-4, 5-8 ... lines."""
-    width, height, bottom = 860, 210, 26
+def length_classes(lengths: list[int]) -> list[tuple[str, int, float]]:
+    """How many functions have 1, 2, 3-4, 5-8 ... lines: name, number, and number as share of the largest."""
     edges = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1 << 30]
-    counts = [sum(low < length <= high for length in lengths) for low, high in pairwise(edges)]
-    while counts and not counts[-1]:
-        counts.pop()
-    most, step = max(counts, default=1) or 1, width / max(1, len(counts))
+    classes = []
+    for low, high in pairwise(edges):
+        name = str(high) if high == low + 1 else f"{low + 1}–{high}" if high < 1 << 30 else f"over {low}"
+        classes.append((name, sum(low < length <= high for length in lengths)))
+    while classes and not classes[-1][1]:
+        classes.pop()
+    most = max((count for _, count in classes), default=1)
+    return [(name, count, count / most) for name, count in classes]
+
+
+def histogram(lengths: list[int]) -> str:
+    """A bar for each class of lengths."""
+    width, height, bottom = 860, 210, 26
+    classes = length_classes(lengths)
+    step = width / max(1, len(classes))
     parts = []
-    for i, count in enumerate(counts):
-        top = _at(count, most, height - bottom, 18)
-        low, high = edges[i] + 1, edges[i + 1]
-        name = f"{low}" if low == high else f"{low}–{high}" if high < 1 << 30 else f"over {low - 1}"
+    for i, (name, count, share) in enumerate(classes):
+        top = _at(share, 1, height - bottom, 18)
         middle = (i + 0.5) * step
         parts.append(
             f'<rect class="a" x="{i * step + 3:.1f}" y="{top:.1f}" width="{step - 6:.1f}" rx="2" '

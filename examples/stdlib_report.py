@@ -120,7 +120,8 @@ def main() -> None:
     parser.add_argument("--output", default="output/stdlib_report", help="directory to write (default: %(default)s)")
     options = parser.parse_args()
     source, output = os.path.abspath(options.source), os.path.abspath(options.output)
-    os.makedirs(output, exist_ok=True)
+    pieces_folder = os.path.join(output, "pieces")
+    os.makedirs(pieces_folder, exist_ok=True)
     broken = break_a_copy(Path(source, "heapq.py"), Path(output, "broken_on_purpose.py"))
 
     began = time.time()
@@ -128,14 +129,14 @@ def main() -> None:
     config = Config(executors=[executor], run_dir=os.path.join(output, "runinfo"))
     with flowlib.load(config) as kernel, flowlib.progress():
         modules = list_modules(source)
-        frequent, *pieces = measure_all(source, modules, [broken], output).result()
+        frequent, *pieces = measure_all(source, modules, [broken], pieces_folder).result()
         suspects = {path: examine(path) for piece in pieces for path in piece.unreadable}
         failures = []
         for path, future in suspects.items():
             error = future.exception()
             if error is not None:
                 tries = future.task_record["fail_count"]
-                failures.append(stdlib_page.Failure(os.path.relpath(path, source), tries, describe(error)))
+                failures.append(stdlib_page.Failure(name_of(path, source), tries, describe(error)))
         figures = stdlib_page.gather(source, sys.version.split()[0], pieces, frequent, failures, began)
         write_page(figures, outputs=[File(f"{output}/index.html")]).result()
         tasks = kernel.task_count
@@ -147,6 +148,11 @@ def break_a_copy(original: Path, copy: Path) -> tuple[str, int]:
     text = original.read_text(encoding="utf-8")
     copy.write_text(text[: len(text) // 2] + "\ndef unfinished(:\n", encoding="utf-8")
     return str(copy), copy.stat().st_size
+
+
+def name_of(path: str, source: str) -> str:
+    """A short name for a file in the library, or beside it."""
+    return os.path.relpath(path, source) if path.startswith(source + os.sep) else os.path.basename(path)
 
 
 def describe(error: BaseException) -> str:
