@@ -216,7 +216,17 @@ class _FileHandler(logging.FileHandler):
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._told:
+        else:
+            self._tell(error)
+
+    def close(self) -> None:
+        try:
+            super().close()
+        except OSError as e:
+            self._tell(e)
+
+    def _tell(self, error: OSError) -> None:
+        if not self._told:
             self._told = True
             sys.stderr.write(f"flowlib: cannot write to the log {self.baseFilename}: {error}\n")
 

@@ -1,0 +1,112 @@
+"""The ``flowlib`` command, called as a function and as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowlib.cli import main
+from flowlib.events.log import EventLog
+from flowlib.events.schema import Code
+from flowlib.rundirs import EVENT_LOG, make_rundir
+
+ROOT = Path(__file__).parents[2]
+
+
+def make_run(base: str, records: int = 3) -> str:
+    """A run directory with that many finished tasks in its log."""
+    run = make_rundir(base)
+    with EventLog(os.path.join(run, EVENT_LOG)) as log:
+        for number in range(records):
+            log.emit((Code.TASK_DONE, 100.0 + number, number, 3))
+        assert log.close(20)
+    return run
+
+
+def test_json(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest run here is printed, one object per line, with names."""
+    make_run("runinfo", 1)
+    make_run("runinfo")
+    assert main(["events", "--json"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["task"] for line in lines] == [0, 1, 2]
+    assert lines[0] == {"event": "TASK_DONE", "time": 100.0, "task": 0, "state": "exec_done"}
+
+
+def test_text_of_a_given_run(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run is given by directory, number or file."""
+    run = make_run("runinfo")
+    for given in (run, "0", os.path.join(run, EVENT_LOG)):
+        assert main(["events", given]) == 0
+        assert "TASK_DONE      task=2 state=exec_done" in capsys.readouterr().out
+
+
+def test_damage_is_told(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be read is told on standard error; the rest is printed."""
+    path = os.path.join(make_run("runinfo"), EVENT_LOG)
+    with open(path, "ab") as file:
+        file.write(b"junk" * 10)
+    with EventLog(path) as log:
+        log.emit((Code.TASK_DONE, 200.0, 99, 3))
+    with open(path, "ab") as file:
+        file.write(b"\xf1\x0e\xe7\x9c\xff")
+    assert main(["events"]) == 0
+    captured = capsys.readouterr()
+    assert "task=99" in captured.out
+    assert "40 bytes at" in captured.err
+    assert "last 5 bytes are incomplete" in captured.err
+
+
+def test_no_run(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where there is no run, the error says where it looked."""
+    assert main(["events"]) == 1
+    assert "no run found" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["events", "--nonsense"]])
+def test_bad_arguments(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Unknown commands and options are refused with the usage."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "usage: flowlib" in capsys.readouterr().err
+
+
+def test_help_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bare command shows what there is."""
+    assert main([]) == 0
+    assert "events" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """The version is the package's."""
+    import flowlib
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"flowlib {flowlib.__version__}\n"
+
+
+def test_reader_that_leaves(in_tmp: Path) -> None:
+    """A pipe whose other end has seen enough ends the command quietly."""
+    run = make_run("runinfo", 20_000)
+    command = [sys.executable, "-m", "flowlib", "events", "--json", run]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, stdout=-1, stderr=-1, env=environment)
+    try:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert b"TASK_DONE" in child.stdout.readline()
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(30) == 0
+    finally:
+        child.kill()
+        child.wait(10)
+        child.stderr.close()
