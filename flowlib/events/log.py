@@ -80,6 +80,8 @@ class EventLog:
             self._backlog.add(framing.MAGIC, 0)
         self._wake = threading.Event()
         self._changed = threading.Condition()
+        # A forked child has neither the threads nor a lock it could trust.
+        self._pid = os.getpid()
         self._asked = 0
         self._encoded = 0
         self._closing = False
@@ -106,6 +108,8 @@ class EventLog:
         Returns:
             Whether it is.
         """
+        if os.getpid() != self._pid:
+            return False
         with self._changed:
             self._asked += 1
             ticket = self._asked
@@ -114,15 +118,18 @@ class EventLog:
                 lambda: self._encoded >= ticket and not self._backlog and self._error is None, timeout
             )
 
-    def close(self, timeout: float = 0.05) -> bool:
+    def close(self, timeout: float = 1.0) -> bool:
         """Write what there is and end; records emitted from now on go nowhere.
 
         Args:
-            timeout: Most seconds to wait for the disk.
+            timeout: Most seconds to wait for the disk; one that works takes a millisecond.
 
         Returns:
-            Whether everything is in the file. If not, that is printed.
+            Whether everything is in the file. If not, that is printed. In a process forked from the one that made the
+            log this does nothing: the log is not its own.
         """
+        if os.getpid() != self._pid:
+            return False
         deadline = time.monotonic() + timeout
         with self._changed:
             self._closing = True

@@ -99,9 +99,9 @@ def test_reader_that_leaves(in_tmp: Path) -> None:
     command = [sys.executable, "-m", "flowlib", "events", "--json", run]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     child = subprocess.Popen(command, stdout=-1, stderr=-1, env=environment)
+    assert child.stdout is not None
+    assert child.stderr is not None
     try:
-        assert child.stdout is not None
-        assert child.stderr is not None
         assert b"TASK_DONE" in child.stdout.readline()
         child.stdout.close()
         assert child.stderr.read() == b""

@@ -232,6 +232,22 @@ def test_close_twice(path: str) -> None:
     assert len(read(path)) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_forked_child_leaves_the_log_alone(path: str) -> None:
+    """A child that a user's script forks can end without waiting for threads that it does not have."""
+    with EventLog(path) as log:
+        log.emit((Code.TASK_DONE, 0.0, 1, 3))
+        assert log.flush(DEADLINE)
+        log._changed.acquire()
+        child = os.fork()
+        if child == 0:
+            os._exit(int(log.close(DEADLINE) or log.flush(DEADLINE)))
+        log._changed.release()
+        assert os.waitpid(child, 0)[1] == 0
+        log.emit((Code.TASK_DONE, 0.0, 2, 3))
+    assert [record[2] for record in read(path)] == [1, 2]
+
+
 def test_cannot_be_opened(tmp_path: Path) -> None:
     """A log in a directory that is not there is an error at once, which names the file."""
     with pytest.raises(FileNotFoundError, match=r"gone/events\.log"):
