@@ -65,7 +65,9 @@ def describe_failures(failed: Mapping[str, JobStatus], jobs: Mapping[str, str] |
     """
     groups: dict[str, list[str]] = {}
     for block, status in failed.items():
-        groups.setdefault(_story(status), []).append(f"{block} (job {jobs[block]})" if jobs and jobs.get(block) else block)
+        groups.setdefault(_story(status), []).append(
+            f"{block} (job {jobs[block]})" if jobs and jobs.get(block) else block
+        )
     lines = []
     for story, blocks in groups.items():
         few = ", ".join(blocks[:5]) + (f" and {len(blocks) - 5} more" if len(blocks) > 5 else "")

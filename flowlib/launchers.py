@@ -1,0 +1,145 @@
+"""Launchers: how one command line becomes many managers, one or more on each node of a block.
+
+A provider puts a launcher's text into its job script.  Launchers are pure: they turn text into text.
+"""
+
+from __future__ import annotations
+
+import logging
+import shlex
+from abc import ABC, abstractmethod
+
+from flowlib.errors import BadLauncher
+
+logger = logging.getLogger(__name__)
+
+
+class Launcher(ABC):
+    """Base of launchers.
+
+    Args:
+        debug: Whether the script says on standard error what it does.
+    """
+
+    def __init__(self, debug: bool = True) -> None:
+        self.debug = debug
+
+    @abstractmethod
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+        """Shell text that runs ``command`` on the block's nodes and waits for all of them.
+
+        Args:
+            command: Shell command line.
+            tasks_per_node: Copies of it on each node.
+            nodes_per_block: Nodes.
+        """
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({values})"
+
+
+class SimpleLauncher(Launcher):
+    """Runs the command once, on the first node of the block, as it is.
+
+    For blocks of one node, and for commands that spread themselves.
+    """
+
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+        """The command itself; see ``Launcher``."""
+        if nodes_per_block > 1:
+            logger.warning("SimpleLauncher runs its command on the first of %d nodes only", nodes_per_block)
+        return command
+
+
+class WrappedLauncher(Launcher):
+    """Puts something in front of the command: a container's or profiler's command line.
+
+    Args:
+        prepend: Text in front of the command.
+        debug: As for ``Launcher``.
+
+    Example:
+        >>> WrappedLauncher("docker run --rm image")("manager 0", 1, 1)
+        'docker run --rm image manager 0'
+    """
+
+    def __init__(self, prepend: str, debug: bool = True) -> None:
+        super().__init__(debug)
+        self.prepend = prepend
+
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+        """The command with the text in front; see ``Launcher``."""
+        if nodes_per_block > 1:
+            logger.warning("WrappedLauncher runs its command on the first of %d nodes only", nodes_per_block)
+        return f"{self.prepend} {command}"
+
+
+class SingleNodeLauncher(Launcher):
+    """Runs ``tasks_per_node`` times ``nodes_per_block`` copies of the command on this one machine, and waits for all.
+
+    Its exit code is 0 if all copies succeeded, or some did and ``fail_on_any`` is False; otherwise that of the last
+    copy that failed.
+
+    Args:
+        debug: As for ``Launcher``.
+        fail_on_any: Whether one failed copy makes the whole fail; otherwise all must have failed.
+    """
+
+    def __init__(self, debug: bool = True, fail_on_any: bool = False) -> None:
+        super().__init__(debug)
+        self.fail_on_any = fail_on_any
+
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+        """The copies as a piece of bash; see ``Launcher``."""
+        copies = tasks_per_node * nodes_per_block
+        export = "export CORES=$(getconf _NPROCESSORS_ONLN)"
+        if copies == 1:
+            return f"{export}\n{command}"
+        # Bash lets background jobs ignore SIGINT, and what runs in them would inherit that. A signal with a trap makes
+        # `wait` return before its time; then it waits again, so that the job ends after its copies.
+        enough = "1" if self.fail_on_any else str(copies)
+        lines = [
+            export,
+            "flowlib_command() {",
+            "trap - INT QUIT",
+            "trap : TERM",
+            command,
+            "}",
+            "trap 'flowlib_signal=1' TERM",
+            "flowlib_pids=()",
+            f"for ((flowlib_i = 0; flowlib_i < {copies}; flowlib_i++)); do",
+            "    flowlib_command &",
+            "    flowlib_pids+=($!)",
+            "done",
+            "flowlib_failed=0",
+            "flowlib_code=0",
+            'for flowlib_pid in "${flowlib_pids[@]}"; do',
+            "    flowlib_signal=1",
+            '    while [ -n "$flowlib_signal" ]; do',
+            "        flowlib_signal=",
+            '        wait "$flowlib_pid"',
+            "        flowlib_last=$?",
+            "    done",
+            "    if [ $flowlib_last -ne 0 ]; then",
+            "        flowlib_failed=$((flowlib_failed + 1))",
+            "        flowlib_code=$flowlib_last",
+            "    fi",
+            "done",
+        ]
+        if self.debug:
+            text = shlex.quote(f"of {copies} copies of the command have failed, the last with exit code")
+            lines.append(f'[ $flowlib_failed -gt 0 ] && echo "$flowlib_failed" {text} "$flowlib_code" >&2')
+        lines += [f"if [ $flowlib_failed -ge {enough} ]; then (exit $flowlib_code); else true; fi"]
+        return "\n".join(lines)
+
+
+def check_launcher(launcher: object) -> Launcher:
+    """The launcher itself.
+
+    Raises:
+        BadLauncher: It is none.
+    """
+    if not isinstance(launcher, Launcher):
+        raise BadLauncher(launcher)
+    return launcher
