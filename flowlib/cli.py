@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from flowlib.errors import FlowlibError
 from flowlib.rundirs import EVENT_LOG, find_run
+from flowlib.version import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Finds out the version only when asked for it."""
+    """Prints the version and ends."""
 
     def __call__(
         self,
@@ -70,9 +71,7 @@ class _Version(argparse.Action):
         values: object,
         option_string: str | None = None,
     ) -> None:
-        import flowlib
-
-        sys.stdout.write(f"flowlib {flowlib.__version__}\n")
+        sys.stdout.write(f"flowlib {VERSION}\n")
         parser.exit()
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from flowlib.events import framing
 from flowlib.events.backlog import LIMIT, Backlog, Lost
 from flowlib.events.schema import FIRST_SAMPLE, FORMAT, Code
+from flowlib.version import VERSION
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -283,15 +284,10 @@ def run_started(run_id: str, run_dir: str, *, script: str = "", name: str = "", 
     """
     import platform
     import socket
-    from importlib.metadata import PackageNotFoundError, version
 
-    try:
-        release = version("flowlib")
-    except PackageNotFoundError:
-        release = ""
     return (
         *(Code.RUN_STARTED, time.time(), FORMAT, run_id, run_dir, script or sys.argv[0], os.getcwd(), _user()),
-        *(socket.gethostname(), os.getpid(), platform.python_version(), release, name, config),
+        *(socket.gethostname(), os.getpid(), platform.python_version(), VERSION, name, config),
     )
 
 

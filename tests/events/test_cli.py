@@ -14,6 +14,7 @@ from flowlib.cli import main
 from flowlib.events.log import EventLog
 from flowlib.events.schema import Code
 from flowlib.rundirs import EVENT_LOG, make_rundir
+from flowlib.version import VERSION
 
 ROOT = Path(__file__).parents[2]
 
@@ -84,13 +85,12 @@ def test_help_without_a_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    """The version is the package's."""
-    import flowlib
-
+    """The version is the one that the package was built with."""
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"flowlib {flowlib.__version__}\n"
+    assert capsys.readouterr().out == f"flowlib {VERSION}\n"
+    assert f'\nversion = "{VERSION}"\n' in (ROOT / "pyproject.toml").read_text()
 
 
 def test_reader_that_leaves(in_tmp: Path) -> None:
