@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="flowlib", description="Parallel workflows in plain Python.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--version", action="version", version=f"flowlib {VERSION}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     events = commands.add_parser(
         "events", help="show what happened in a run", description="Show what happened in a run, record by record."
@@ -59,20 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         help="directory of the run, its number in ./runinfo, or a directory with runs (default: the newest run here)",
     )
     return parser
-
-
-class _Version(argparse.Action):
-    """Prints the version and ends."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        sys.stdout.write(f"flowlib {VERSION}\n")
-        parser.exit()
 
 
 def _events(run: str | None, as_json: bool) -> None:

@@ -58,7 +58,7 @@ def test_named_replaces_numbers() -> None:
 
 def test_lines() -> None:
     """JSON has one object per record; text resolves apps and executors and counts seconds from the first record."""
-    records = [
+    records: list[list[object]] = [
         [Code.EXECUTOR, 100.0, 0, "htex", "HighThroughputExecutor", ""],
         [Code.APP, 100.5, 0, "simulate", "python", "__main__", "s.py", 3],
         [Code.TASK_SUBMITTED, 101.0, 0, 0, []],
