@@ -1,0 +1,579 @@
+"""The interchange: one process between a driver and its managers, ``python -m ...interchange FD``.
+
+It exists so that the driver's Python has one connection to look after instead of thousands, and so that batching,
+credits and lost managers cost the user's process nothing.  All decisions are ``dispatcher.Dispatcher``'s; this file
+has the sockets: a ``Link`` to the driver on the inherited descriptor FD, a ZeroMQ ROUTER to the managers, and ZAP, by
+which ZeroMQ asks whom to let in.  One thread waits for all three.
+
+It is the driver's child and lives no longer: at end-of-file it tells the managers to end, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import msgspec
+import zmq
+
+from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput.admission import Admission
+from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Key, Registration
+from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
+from flowlib.executors.high_throughput.lost import lost_payload
+
+log = logging.getLogger("flowlib.interchange")
+
+VERSION = f"Python {m.PYTHON}, protocol {m.PROTOCOL}"
+BATCH = 1000
+"""Most messages that are read from the managers before anything else is done."""
+LINGER = 1.0
+"""Seconds for the last messages to leave."""
+STEAL_AFTER = 0.02
+"""Seconds for which tasks may be prefetched at one manager while another is idle."""
+_TICK = 1.0
+_COMPLAINTS = 100
+
+Payload = Any
+"""Bytes, or a view of a ZeroMQ frame that was not copied."""
+
+
+class Interchange:
+    """The loop.
+
+    Args:
+        link: To the driver.
+        setup: What the driver wants.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(self, link: Link, setup: m.Setup, clock: Callable[[], float] = time.monotonic) -> None:
+        self._link = link
+        self._setup = setup
+        self._clock = clock
+        self._core = Dispatcher(setup.selector)
+        self._context: zmq.Context[Any] = zmq.Context()
+        self._admission = Admission(self._context)
+        self._router = self._make_router()
+        self._functions: dict[int, m.Function] = {}
+        self._names: dict[bytes, str] = {}
+        self._identities: dict[str, bytes] = {}
+        self._draining_blocks: set[str] = set()
+        self._complaints = 0
+        now = clock()
+        self._beat_at = now + setup.heartbeat_period
+        self._steal_at: float | None = None
+        self._from_driver: dict[type, Callable[[Any], None]] = {
+            m.Cancel: self._on_cancel,
+            m.Admit: lambda message: self._admission.admit(message.block, message.public_key),
+            m.Command: self._on_command,
+            m.Forget: self._on_forget,
+            m.Heartbeat: lambda message: self._tell(m.Heartbeat(message.sent)),
+        }
+        self._from_manager: dict[type, Callable[[str, Any], None]] = {
+            m.NotCancelled: self._on_not_cancelled,
+            m.Goodbye: self._on_goodbye,
+            m.Drain: lambda name, message: self._on_draining(name, message.reason),
+            m.Heartbeat: lambda name, message: None,
+        }
+
+    def _make_router(self) -> zmq.Socket[bytes]:
+        router = self._context.socket(zmq.ROUTER)
+        router.linger = 0
+        router.sndhwm = router.rcvhwm = 0
+        router.router_mandatory = 1
+        router.router_handover = 1
+        if self._setup.server_secret:
+            self._admission.protect(router, self._setup.server_secret)
+        return router
+
+    # --------------------------------------------------------------------------------------------------------- life
+
+    def run(self) -> None:
+        """Bind, and work until the driver is gone or says so."""
+        try:
+            error = ""
+            port = 0
+            try:
+                port = bind(self._router, self._setup.bind, self._setup.ports)
+            except OSError as e:
+                error = str(e)
+            self._tell(m.Bound(port, error))
+            if error:
+                log.error("%s", error)
+                return
+            log.info("listening on %s, port %d", ", ".join(self._setup.bind), port)
+            self._loop()
+        except LinkClosed as e:
+            log.info("the driver is gone (%s)", e)
+        finally:
+            self._end()
+
+    def _loop(self) -> None:
+        link, router, admission, core, clock = self._link, self._router, self._admission, self._core, self._clock
+        poller = zmq.Poller()
+        poller.register(router, zmq.POLLIN)
+        poller.register(admission.socket, zmq.POLLIN)
+        poller.register(link.fileno(), zmq.POLLIN)
+        watching_out = False
+        tick = min(_TICK, self._setup.heartbeat_period, self._setup.heartbeat_threshold / 4)
+        tick_at = clock() + tick
+        while True:
+            if link.unsent != watching_out:
+                watching_out = link.unsent
+                poller.modify(link.fileno(), zmq.POLLIN | zmq.POLLOUT if watching_out else zmq.POLLIN)
+            wake_at = tick_at if self._steal_at is None else min(tick_at, self._steal_at)
+            asleep_from = clock()
+            ready = dict(poller.poll(max(0, int((wake_at - asleep_from) * 1000) + 1)))
+            now = clock()
+            if now - max(asleep_from, wake_at) > tick:
+                # This process itself stood still, so the silence of the managers means nothing.
+                for manager in core.managers.values():
+                    manager.heard += now - asleep_from
+            if link.fileno() in ready:
+                if watching_out:
+                    link.flush()
+                if not self._hear_driver():
+                    return
+            if admission.socket in ready:
+                admission.answer()
+            if router in ready:
+                self._hear_managers(now)
+            if now >= tick_at:
+                tick_at = now + tick
+                self._tick(now)
+            self._distribute(now)
+
+    def _end(self) -> None:
+        """Tell the managers to end, and wait a moment for that to leave."""
+        for name in list(self._identities):
+            self._send(name, m.Shutdown("the run is over"))
+        self._router.close(linger=int(LINGER * 1000))
+        self._admission.close()
+        self._context.term()
+        self._link.close()
+
+    def _tick(self, now: float) -> None:
+        setup = self._setup
+        for manager in self._core.silent(now - setup.heartbeat_threshold):
+            self._give_up(manager.name, f"nothing was heard from it for {setup.heartbeat_threshold:g} s")
+        if now >= self._beat_at:
+            self._beat_at = now + setup.heartbeat_period
+            beat = m.encode(m.Heartbeat(time.time()))
+            for name in self._core.managers:
+                self._send_frames(name, [beat])
+
+    # --------------------------------------------------------------------------------------------------- the driver
+
+    def _tell(self, message: m.Message) -> None:
+        self._link.send([m.encode(message)])
+
+    def _tell_results(self, manager: str, results: list[m.Result]) -> None:
+        attachments: list[Payload] = []
+        for result in results:
+            payload: Payload = result.payload
+            if len(payload) > m.INLINE_LIMIT:
+                result.payload = len(attachments)
+                attachments.append(payload)
+        self._link.send([m.encode(m.Results(results, manager)), *attachments])
+
+    def _tell_lost(self, manager: Any, keys: Sequence[Key], reason: str) -> None:
+        if not keys:
+            return
+        payload = lost_payload(manager.facts, reason)
+        self._tell_results(manager.name, [m.Result(t, a, m.Status.LOST, payload) for t, a in keys])
+
+    def _tell_change(self, facts: m.Register, change: str, reason: str = "", *, details: bool = False) -> None:
+        self._tell(
+            m.ManagerChanged(
+                facts.manager, change, facts.block, facts.host, facts.slots, reason, facts if details else None
+            )
+        )
+
+    def _hear_driver(self) -> bool:
+        """Do what the driver says; False once it says to end."""
+        for frames in self._link.receive():
+            message = m.decode(frames[0])
+            kind = type(message)
+            if isinstance(message, m.Tasks):
+                for function in message.functions:
+                    self._functions[function.function] = function
+                if len(frames) > 1:
+                    for task in message.tasks:
+                        if type(task.payload) is int:
+                            task.payload = frames[task.payload + 1]
+                self._core.submit(message.tasks)
+            elif kind is m.Shutdown:
+                return False
+            elif kind in self._from_driver:
+                self._from_driver[kind](message)
+            else:
+                log.error("the driver sent a message of kind %s, which is none for an interchange", kind.__name__)
+        return True
+
+    def _on_cancel(self, message: m.Cancel) -> None:
+        done = self._core.cancel(message.tasks)
+        if done.withdrawn:
+            self._tell_results("", [m.Result(t, a, m.Status.WITHDRAWN) for t, a in done.withdrawn])
+        if done.unknown:
+            self._tell(m.NotCancelled(done.unknown))
+        for manager, keys in done.ask:
+            self._send(manager.name, m.Cancel(keys))
+
+    def _on_forget(self, message: m.Forget) -> None:
+        for number in message.functions:
+            self._functions.pop(number, None)
+        self._core.forget_functions(message.functions)
+        header = m.encode(message)
+        for name in self._core.managers:
+            self._send_frames(name, [header])
+
+    def _on_command(self, message: m.Command) -> None:
+        self._tell(m.Reply(message.number, self._answer(message.name, message.arguments)))
+
+    def _answer(self, name: str, arguments: list[Any]) -> Any:
+        core, now = self._core, self._clock()
+        if name == "managers":
+            return [self._describe(manager, now) for manager in core.managers.values()]
+        if name == "idle":
+            return core.idle_blocks(now)
+        if name == "hold_manager":
+            return core.hold(arguments[0])
+        if name == "hold_block":
+            return [manager.name for manager in core.of_block(arguments[0]) if core.hold(manager.name)]
+        if name == "drain_blocks":
+            self._draining_blocks.update(arguments[0])
+            drained = [manager.name for block in arguments[0] for manager in core.of_block(block)]
+            for manager in drained:
+                self._drain(manager, "the block is not needed any more")
+            return drained
+        log.error("the driver sent the command %r, which is unknown", name)
+        return None
+
+    def _describe(self, manager: Any, now: float) -> dict[str, Any]:
+        facts = manager.facts
+        return {
+            "manager": manager.name,
+            "block_id": facts.block,
+            "worker_count": manager.slots,
+            "tasks": manager.used,
+            "idle_duration": 0.0 if manager.used else now - manager.idle_since,
+            "active": manager.open,
+            "flowlib_version": facts.version,
+            "python_version": facts.python,
+            "draining": manager.draining,
+            "hostname": facts.host,
+            "prefetch": manager.prefetch,
+        }
+
+    # ------------------------------------------------------------------------------------------------- the managers
+
+    def _send(self, manager: str, message: m.Message) -> bool:
+        return self._send_frames(manager, [m.encode(message)])
+
+    def _send_frames(self, manager: str, frames: Sequence[Payload]) -> bool:
+        """Send to a manager; False if its connection is gone."""
+        identity = self._identities.get(manager)
+        return identity is not None and self._send_to(identity, frames)
+
+    def _send_to(self, identity: bytes, frames: Sequence[Payload]) -> bool:
+        router, last = self._router, len(frames) - 1
+        try:
+            router.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
+        except zmq.ZMQError as e:
+            if e.errno != zmq.EHOSTUNREACH:
+                raise
+            return False
+        for i, frame in enumerate(frames):
+            # Small frames are cheaper to copy than to share.
+            router.send(frame, zmq.SNDMORE if i < last else 0, copy=i == 0)
+        return True
+
+    def _hear_managers(self, now: float) -> None:
+        router, core, names = self._router, self._core, self._names
+        for _ in range(BATCH):
+            try:
+                identity = router.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            name = names.get(identity)
+            header = router.recv(copy=False)
+            attachments: list[Payload] = []
+            while router.rcvmore:
+                attachments.append(router.recv(copy=False).buffer)
+            try:
+                message = m.decode(header.buffer)
+                if isinstance(message, m.Results):
+                    resolve(message.results, attachments)
+            except (msgspec.DecodeError, ValueError) as e:
+                self._malformed(identity, header.bytes, e)
+                continue
+            if isinstance(message, m.Register):
+                self._on_register(identity, header, message, now)
+                continue
+            if name is None:
+                # Its registration comes, or it was refused; what it finished before counts all the same.
+                if isinstance(message, m.Results):
+                    self._finish("", message.results, now)
+                continue
+            core.heard(name, now)
+            if name not in core.managers:
+                self._revive(name, now)
+            if isinstance(message, m.Results):
+                self._finish(name, message.results, now)
+            elif isinstance(message, m.Note):
+                self._link.send([header.bytes])
+            elif type(message) in self._from_manager:
+                self._from_manager[type(message)](name, message)
+            else:
+                self._complain("manager %s sent a %s, which is none for an interchange", name, type(message).__name__)
+
+    def _finish(self, name: str, results: list[m.Result], now: float) -> None:
+        accepted = self._core.finish(name, results, now)
+        if accepted:
+            self._tell_results(name, accepted)
+
+    def _malformed(self, identity: bytes, header: bytes, error: Exception) -> None:
+        """A message that cannot be read harms nobody; a registration among them is refused with the reason."""
+        self._complain("dropped a malformed message of %d bytes: %s", len(header), error)
+        try:
+            parts = msgspec.msgpack.decode(header)
+        except (msgspec.DecodeError, ValueError, RecursionError):
+            return
+        if isinstance(parts, list) and len(parts) > 1 and parts[0] == 20:
+            told = f"protocol {parts[1]!r}"
+            self._send_to(
+                identity, [m.encode(m.Rejected(f"this interchange speaks protocol {m.PROTOCOL}, not {told}"))]
+            )
+
+    def _on_register(self, identity: bytes, frame: zmq.Frame, facts: m.Register, now: float) -> None:
+        refusal, mismatch = self._refusal(frame, facts)
+        if refusal:
+            log.error("refused manager %s on %s: %s", facts.manager, facts.host, refusal)
+            self._send_to(identity, [m.encode(m.Rejected(refusal))])
+            if mismatch:
+                self._tell_change(facts, "rejected", refusal, details=True)
+            return
+        old = self._identities.pop(facts.manager, None)
+        if old is not None:
+            self._names.pop(old, None)
+        self._names[identity] = facts.manager
+        self._identities[facts.manager] = identity
+        setup = self._setup
+        self._send_to(identity, [m.encode(m.Registered(setup.heartbeat_period, setup.heartbeat_threshold))])
+        self._welcome(self._core.register(facts, now), again=old is not None)
+
+    def _refusal(self, frame: zmq.Frame, facts: m.Register) -> tuple[str, bool]:
+        """Why a manager is not let in, or "", and whether that is for its version."""
+        if facts.protocol != m.PROTOCOL or facts.python != self._setup.driver_python:
+            theirs = f"Python {facts.python}, protocol {facts.protocol}"
+            ours = f"Python {self._setup.driver_python}, protocol {m.PROTOCOL}"
+            return f"the manager runs {theirs}, the driver {ours}; both must be the same", True
+        if self._setup.server_secret:
+            block = self._admission.block_of(frame)
+            if block != facts.block:
+                return f"it says that it belongs to block {facts.block!r}, its key to block {block!r}", False
+        return "", False
+
+    def _welcome(self, registration: Registration, *, again: bool) -> None:
+        manager = registration.manager
+        log.info(
+            "manager %s on %s, block %s, %d workers, is %s",
+            *(manager.name, manager.facts.host, manager.facts.block, manager.slots, "back" if again else "here"),
+        )
+        self._tell_lost(manager, registration.lost, "its connection broke, and what was under way is gone")
+        if registration.ghosts:
+            self._send(manager.name, m.Cancel(registration.ghosts))
+        self._tell_change(manager.facts, "registered", "again" if again else "", details=not again)
+        if manager.draining or manager.facts.block in self._draining_blocks:
+            self._drain(manager.name, "the block is not needed any more")
+
+    def _revive(self, name: str, now: float) -> None:
+        registration = self._core.revive(name, now)
+        if registration is not None:
+            self._welcome(registration, again=True)
+
+    def _give_up(self, name: str, reason: str, *, for_good: bool = False) -> None:
+        manager = self._core.managers.get(name)
+        if manager is None:
+            return
+        lost = self._core.lose(name, for_good=for_good)
+        log.warning("manager %s on %s is lost with %d tasks: %s", name, manager.facts.host, len(lost), reason)
+        self._tell_lost(manager, lost, reason)
+        self._tell_change(manager.facts, "lost", reason)
+
+    def _on_goodbye(self, name: str, message: m.Goodbye) -> None:
+        manager = self._core.managers.get(name)
+        self._names.pop(self._identities.pop(name, b""), None)
+        if manager is None:
+            return
+        if manager.running:
+            self._give_up(name, message.reason or "it ended before its tasks did", for_good=True)
+            return
+        self._core.lose(name, for_good=True)
+        log.info("manager %s on %s has left: %s", name, manager.facts.host, message.reason or "it is done")
+        self._tell_change(manager.facts, "drained", message.reason)
+
+    def _on_not_cancelled(self, name: str, message: m.NotCancelled) -> None:
+        told = self._core.not_cancelled(message.tasks)
+        if told:
+            self._tell(m.NotCancelled(told))
+
+    def _on_draining(self, name: str, reason: str) -> None:
+        if self._core.drain(name):
+            self._tell_change(self._core.managers[name].facts, "draining", reason)
+
+    def _drain(self, name: str, reason: str) -> None:
+        self._on_draining(name, reason)
+        self._send(name, m.Drain(reason))
+
+    def _complain(self, text: str, *arguments: Any) -> None:
+        """Log what a manager did wrong, but not without end."""
+        self._complaints += 1
+        if self._complaints <= _COMPLAINTS:
+            log.warning(text, *arguments)
+            if self._complaints == _COMPLAINTS:
+                log.warning("further complaints of this kind are not logged")
+
+    # ----------------------------------------------------------------------------------------------------- the work
+
+    def _distribute(self, now: float) -> None:
+        core = self._core
+        for assignment in core.assign():
+            if not self._hand_out(assignment):
+                core.cut(assignment)
+        if not core.imbalanced:
+            self._steal_at = None
+        elif self._steal_at is None:
+            self._steal_at = now + STEAL_AFTER
+        elif now >= self._steal_at:
+            self._steal_at = now + STEAL_AFTER
+            for manager, keys in core.steal():
+                self._send(manager.name, m.Cancel(keys))
+
+    def _hand_out(self, assignment: Assignment) -> bool:
+        tasks = assignment.tasks
+        attachments: list[Payload] = []
+        for i, task in enumerate(tasks):
+            payload: Payload = task.payload
+            if len(payload) > m.INLINE_LIMIT:
+                # The dispatcher keeps the task as it is, in case it comes back.
+                tasks[i] = m.Task(task.task, task.attempt, task.function, len(attachments), task.needs)
+                attachments.append(payload)
+        functions = self._functions
+        bodies = [functions[number] for number in assignment.functions if number in functions]
+        return self._send_frames(assignment.manager.name, [m.encode(m.Tasks(tasks, bodies)), *attachments])
+
+
+def resolve(results: list[m.Result], attachments: Sequence[Payload]) -> None:
+    """Put the payloads that came as attachments where they belong.
+
+    Raises:
+        ValueError: A result names an attachment that is not there.
+    """
+    for result in results:
+        payload: Payload = result.payload
+        if type(payload) is int:
+            if not 0 <= payload < len(attachments):
+                raise ValueError(f"a result names attachment {payload} of {len(attachments)}")
+            result.payload = attachments[payload]
+
+
+def bind(router: zmq.Socket[bytes], addresses: Sequence[str], ports: tuple[int, int]) -> int:
+    """Bind all addresses to one port.
+
+    Args:
+        router: What to bind.
+        addresses: Without port.
+        ports: The range to choose from, both ends included; ``(0, 0)`` for any.
+
+    Returns:
+        The port.
+
+    Raises:
+        OSError: None is free, or an address is not this machine's.
+    """
+    low, high = ports
+    candidates: list[int] = [0] * 10
+    if low:
+        # Runs that start at the same moment should not all try the same ports in the same order.
+        first = low + (os.getpid() * 7919) % (high - low + 1)
+        candidates = [*range(first, high + 1), *range(low, first)]
+    reason = ""
+    for candidate in candidates:
+        bound: list[str] = []
+        port = candidate
+        try:
+            for address in addresses:
+                _set_family(router, address)
+                router.bind(f"{address}:{port}")
+                bound.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
+                port = int(bound[-1].rpartition(":")[2])
+        except zmq.ZMQError as e:
+            reason = f"{address}:{port}: {e.strerror}"
+            for endpoint in bound:
+                router.unbind(endpoint)
+            if e.errno not in (zmq.EADDRINUSE, _EACCES):
+                break
+            continue
+        return port
+    where = f"in {low}-{high}" if low != high else f"{low}" if low else "of any number"
+    raise OSError(
+        f"the interchange cannot listen on {', '.join(addresses)}, port {where} ({reason}); "
+        "give an address of this machine, and a free port (worker_port) or range (worker_port_range)"
+    )
+
+
+_EACCES = 13
+
+
+def _set_family(router: zmq.Socket[bytes], address: str) -> None:
+    """Let "*" mean both families where the machine has both."""
+    router.ipv6 = ":" in address.removeprefix("tcp://") or ("*" in address and socket.has_dualstack_ipv6())
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run the interchange on an inherited socket."""
+    link = Link(socket.socket(fileno=int(arguments[0])))
+    setup = _first_message(link)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.DEBUG if setup.debug else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
+    )
+    log.info("interchange of %s, %s, process %d", setup.label, VERSION, os.getpid())
+    Interchange(link, setup).run()
+    log.info("ended")
+
+
+def _first_message(link: Link, patience: float = 60.0) -> m.Setup:
+    poller = zmq.Poller()
+    poller.register(link.fileno(), zmq.POLLIN)
+    give_up_at = time.monotonic() + patience
+    received: list[Frames] = []
+    while not received:
+        left = give_up_at - time.monotonic()
+        if left <= 0:
+            _exit(f"the driver said nothing for {patience:g} s")
+        if poller.poll(left * 1000):
+            try:
+                received = link.receive()
+            except LinkClosed:
+                _exit("the driver is gone")
+    setup = m.decode(received[0][0])
+    if not isinstance(setup, m.Setup) or len(received) > 1:
+        _exit(f"the driver's first message is a {type(setup).__name__}, not a Setup alone")
+    return setup
+
+
+def _exit(reason: str) -> NoReturn:
+    sys.exit(f"interchange: {reason}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
