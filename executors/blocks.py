@@ -266,6 +266,9 @@ class BlockManager:
             self._ask_status()
         now = time.monotonic()
         decision = self._scaler.decide(self._load(), now)
+        for known in self._scaler.blocks.values():
+            if known.came:
+                self._note_arrival(known.id)
         if decision.cancel:
             self._cancel([block for block, _ in decision.cancel], dict(decision.cancel))
         if decision.drain:
@@ -313,10 +316,8 @@ class BlockManager:
         now = time.monotonic()
         if kind == "registered":
             (block,) = blocks
-            self._came.add(block)
-            if self._scaler.registered(block, now):
-                self._emit(block, "registered", self._job(block), "")
-                self._changed = True
+            self._scaler.registered(block, now)
+            self._note_arrival(block)
         elif kind == "start":
             (block,) = blocks
             self._start_block(block, promised=True)
@@ -329,6 +330,13 @@ class BlockManager:
                 self._drain_blocks(told, "by request")
             elif told:
                 self._cancel(told, dict.fromkeys(told, "by request"))
+
+    def _note_arrival(self, block: str) -> None:
+        """The first manager of a block came; told by an order or by the load, whichever is first."""
+        if block not in self._came:
+            self._came.add(block)
+            self._changed = True
+            self._emit(block, "registered", self._job(block), "")
 
     # ----------------------------------------------------------------------------------- calls to the provider
 

@@ -28,8 +28,9 @@ from flowlib.jobs.states import JobStatus
 class ExecutionProvider(ABC):
     """Base of providers.
 
-    A subclass needs ``submit``, ``status``, ``cancel``, ``label`` and ``status_polling_interval``; the rest has sensible
-    defaults.  Its constructor stores its arguments, checks them, and does nothing else: no command, no file, no network.
+    A subclass needs ``submit``, ``status``, ``cancel``, ``label`` and ``status_polling_interval``; the rest has
+    sensible defaults.  Its constructor stores its arguments, checks them, and does nothing else: no command, no file,
+    no network.
 
     Attributes:
         min_blocks: Blocks that are kept alive also without work.
@@ -173,16 +174,19 @@ def check_blocks(
     Raises:
         ConfigurationError: Names the parameter, what was given and what is allowed.
     """
-    for name, value, least in (
+    # As objects: what the annotations promise is what is to be found out.
+    numbers: list[tuple[str, object, int]] = [
         ("nodes_per_block", nodes_per_block, 1),
         ("init_blocks", init_blocks, 0),
         ("min_blocks", min_blocks, 0),
         ("max_blocks", max_blocks, 0),
-    ):
+    ]
+    for name, value, least in numbers:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigurationError(f"{provider}({name}={value!r}): give a whole number, {least} or more")
-    if isinstance(parallelism, bool) or not isinstance(parallelism, (int, float)) or not 0 <= parallelism <= 1:
-        raise ConfigurationError(f"{provider}(parallelism={parallelism!r}): give a number from 0 to 1")
+    ratio: object = parallelism
+    if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 <= ratio <= 1:
+        raise ConfigurationError(f"{provider}(parallelism={ratio!r}): give a number from 0 to 1")
     if min_blocks > max_blocks:
         raise ConfigurationError(
             f"{provider}(min_blocks={min_blocks}, max_blocks={max_blocks}): "

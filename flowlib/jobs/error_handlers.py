@@ -28,10 +28,9 @@ def simple_error_handler(executor: Any, status: Mapping[str, JobStatus], thresho
         status: Status of each block.
         threshold: Fewest failures that count; None for the provider's ``init_blocks``, at least 1.
     """
-    if threshold is None:
-        threshold = max(1, getattr(executor.provider, "init_blocks", 1))
+    limit: int = max(1, executor.provider.init_blocks) if threshold is None else threshold
     failed = {block: s for block, s in status.items() if s.state in _FAILED}
-    if len(failed) >= threshold and len(failed) == len(status):
+    if len(failed) >= limit and len(failed) == len(status):
         _give_up(executor, failed)
 
 
@@ -65,9 +64,8 @@ def describe_failures(failed: Mapping[str, JobStatus], jobs: Mapping[str, str] |
     """
     groups: dict[str, list[str]] = {}
     for block, status in failed.items():
-        groups.setdefault(_story(status), []).append(
-            f"{block} (job {jobs[block]})" if jobs and jobs.get(block) else block
-        )
+        job = jobs.get(block) if jobs else None
+        groups.setdefault(_story(status), []).append(f"{block} (job {job})" if job else block)
     lines = []
     for story, blocks in groups.items():
         few = ", ".join(blocks[:5]) + (f" and {len(blocks) - 5} more" if len(blocks) > 5 else "")
