@@ -52,10 +52,11 @@ class ProgressDisplay:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begin to show; does nothing if it has begun."""
-        if self._thread is None:
+        """Begin to show; does nothing if it has begun, or if there is nothing to show it on."""
+        stream = self._stream if self._stream is not None else sys.stderr
+        if self._thread is None and stream is not None and not stream.closed:
             self._stopping.clear()
-            face = _choose(self._stream if self._stream is not None else sys.stderr)
+            face = _choose(stream)
             self._thread = threading.Thread(target=self._run, args=(face,), name="flowlib-progress", daemon=True)
             self._thread.start()
 

@@ -16,6 +16,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TextIO
 
+from flowlib.console import say
+
 DEFAULT_FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(process)d %(threadName)s] %(message)s"
 
 Unregister = Callable[[], None]
@@ -228,7 +230,7 @@ class _FileHandler(logging.FileHandler):
     def _tell(self, error: OSError) -> None:
         if not self._told:
             self._told = True
-            sys.stderr.write(f"flowlib: cannot write to the log {self.baseFilename}: {error}\n")
+            say(f"cannot write to the log {self.baseFilename}: {error}")
 
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

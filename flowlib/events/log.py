@@ -18,6 +18,7 @@ from collections.abc import Callable
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
+from flowlib.console import say
 from flowlib.events import framing
 from flowlib.events.backlog import LIMIT, Backlog, Lost
 from flowlib.events.schema import FIRST_SAMPLE, FORMAT, Code
@@ -244,9 +245,9 @@ class EventLog:
             what = f"{self._backlog.size} bytes are not written"
         else:
             what = f"{lost.events} events and {lost.samples} samples are missing so far"
-        sys.stderr.write(
-            f"flowlib: the event log {self.path} is incomplete, {what} "
-            f"({error or 'the disk does not keep up'}); tasks are not affected\n"
+        say(
+            f"the event log {self.path} is incomplete, {what} "
+            f"({error or 'the disk does not keep up'}); tasks are not affected"
         )
 
 
@@ -296,5 +297,6 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):
+    except (KeyError, OSError, ImportError):
+        # No entry for this user in the system's list, as in some containers.
         return str(os.getuid())

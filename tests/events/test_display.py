@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from flowlib.console import say
 from flowlib.dataflow.states import States
 from flowlib.display import ProgressDisplay, table
 from flowlib.tally import Snapshot, Tally
@@ -98,6 +99,18 @@ def test_terminal_that_is_gone() -> None:
     display.start()
     display.stop(DEADLINE)
     display.stop()
+
+
+def test_no_standard_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process without standard error shows nothing and runs on."""
+    kernel, closed = Kernel(), io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", None)
+    with ProgressDisplay(kernel), ProgressDisplay(kernel, closed):
+        say("nobody hears this")
+    monkeypatch.setattr(sys, "stderr", closed)
+    say("nor this")
+    assert kernel.asked == 0
 
 
 def test_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
