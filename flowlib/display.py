@@ -54,7 +54,7 @@ class ProgressDisplay:
     def start(self) -> None:
         """Begin to show; does nothing if it has begun, or if there is nothing to show it on."""
         stream = self._stream if self._stream is not None else sys.stderr
-        if self._thread is None and stream is not None and not stream.closed:
+        if self._thread is None and stream is not None and not getattr(stream, "closed", False):
             self._stopping.clear()
             face = _choose(stream)
             self._thread = threading.Thread(target=self._run, args=(face,), name="flowlib-progress", daemon=True)
