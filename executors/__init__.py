@@ -1,0 +1,33 @@
+"""Executors: what runs tasks. Each is imported when its name is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowlib.executors.base import FlowlibExecutor as FlowlibExecutor
+    from flowlib.executors.high_throughput.executor import HighThroughputExecutor as HighThroughputExecutor
+    from flowlib.executors.inline import InlineExecutor as InlineExecutor
+    from flowlib.executors.threads import ThreadPoolExecutor as ThreadPoolExecutor
+
+_WHERE = {
+    "FlowlibExecutor": "flowlib.executors.base",
+    "HighThroughputExecutor": "flowlib.executors.high_throughput.executor",
+    "InlineExecutor": "flowlib.executors.inline",
+    "ThreadPoolExecutor": "flowlib.executors.threads",
+}
+
+__all__ = ["FlowlibExecutor", "HighThroughputExecutor", "InlineExecutor", "ThreadPoolExecutor"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_WHERE))

@@ -40,9 +40,16 @@ class FlowlibExecutor(ABC):
         storage_access: Staging providers; None for the defaults.
         report: Where outcomes go.
         emit: Where events go (see ``flowlib.events``).
+        event_index: The executor's number in events.
+        in_process: Class attribute. Its tasks run in the driver's process; ``record.context`` is set for it.
+        forwards_pickled: Class attribute. ``launch`` takes values of other tasks as their pickled outcomes
+            (``flowlib.serialize.values.Pickled``), so that the driver never unpickles what it only passes on.
     """
 
     label: str = "undefined"
+    event_index: int = -1
+    in_process: bool = False
+    forwards_pickled: bool = False
     run_dir: str = "."
     run_id: str | None = None
     working_dir: str | None = None

@@ -95,7 +95,7 @@ class Graph(Generic[N]):
         self.tasks: dict[int, N] = {}
 
     def add(self, node: N, parents: Iterable[N] = (), others: int = 0) -> None:
-        """Take a new task, which gets its id; launched at once if it waits for nothing.
+        """Take a new task, which has its id; launched at once if it waits for nothing.
 
         Args:
             node: The task.
@@ -104,7 +104,6 @@ class Graph(Generic[N]):
 
         A task whose dependencies are all done, and one of them failed, becomes ``dep_fail``.
         """
-        node.id = self.added
         self.added += 1
         self.unfinished += 1
         self.tasks[node.id] = node

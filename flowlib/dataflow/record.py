@@ -30,6 +30,7 @@ class Rare:
     """Facts that most tasks lack.
 
     Attributes:
+        automatic: Streams that were given as ``AUTO_LOGNAME``.
         fail_history: Texts of the failures so far.
         hashsum: Key in the memo table.
         from_memo: Whether the value was remembered.
@@ -39,9 +40,10 @@ class Rare:
         stderr: Likewise.
     """
 
-    __slots__ = ("fail_history", "from_memo", "hashsum", "joins", "label", "outputs", "stderr", "stdout")
+    __slots__ = ("automatic", "fail_history", "from_memo", "hashsum", "joins", "label", "outputs", "stderr", "stdout")
 
     def __init__(self) -> None:
+        self.automatic: tuple[str, ...] = ()
         self.fail_history: list[str] = []
         self.from_memo = False
         self.hashsum: str | None = None
@@ -162,6 +164,10 @@ class TaskRecord(Node):
         """The task's "stdout" or "stderr" as its future shows it."""
         return None if self.rare is None else getattr(self.rare, name)
 
+    def automatic(self, name: str) -> bool:
+        """Whether the task's "stdout" or "stderr" was given as ``AUTO_LOGNAME``."""
+        return self.rare is not None and name in self.rare.automatic
+
     def describe(self) -> str:
         """The task in a message."""
         return f"task {self.id} ({self.app.name})"
@@ -175,6 +181,12 @@ class TaskRecord(Node):
             from flowlib.suggest import nearest
 
             raise KeyError(f"a task record has no {key!r}{nearest(key, sorted(_KEYS))}") from None
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        # Memoizers of the field leave their key in the record.
+        if key != "hashsum":
+            raise KeyError(f"{key!r} of a task record cannot be set; only 'hashsum' can")
+        self.more().hashsum = value
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value for ``key``, or ``default`` if there is no such key."""

@@ -1,0 +1,582 @@
+"""What drives the task graph: launches what is ready, takes outcomes, ends tasks.
+
+Callers' threads submit and executors' threads report.  Each holds one short lock while the graph decides; everything
+that follows is gathered in ``Effects`` and carried out after the lock is let go, in a loop, so that a chain of
+thousands of tasks does not grow the stack.  No user code runs under the lock.  What may take long or run user code at
+the expense of an executor's thread (retry handlers, memoization, unpickling values for an executor in this process)
+runs on the side crew; callbacks of futures run on a crew of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from flowlib.dataflow import dependencies, futures
+from flowlib.dataflow.crew import Crew
+from flowlib.dataflow.futures import AppFuture, DataFuture, DependencyFailed, JoinedValues, LiftedFuture
+from flowlib.dataflow.graph import (
+    CANCELLED,
+    DEP_FAIL,
+    EXEC_DONE,
+    FAIL_RETRYABLE,
+    FAILED,
+    JOINING,
+    LAUNCHED,
+    MEMO_DONE,
+    PENDING,
+    Graph,
+    Step,
+)
+from flowlib.dataflow.outcomes import Blame, Failed, Returned
+from flowlib.dataflow.record import TaskRecord
+from flowlib.dataflow.retry import first_set, may_retry
+from flowlib.dataflow.states import FINAL_STATES, States
+from flowlib.errors import FlowlibError, JoinError, NoDataFlowKernelError
+from flowlib.events import discard
+from flowlib.events.schema import Code
+
+if TYPE_CHECKING:
+    from flowlib.config import Config
+    from flowlib.dataflow.lanes import Lane
+    from flowlib.dataflow.memoization import Memoizer
+    from flowlib.events import Emit
+
+_logger = logging.getLogger(__name__)
+
+_SUBMITTED = int(Code.TASK_SUBMITTED)
+_LAUNCH = int(Code.TASK_LAUNCHED)
+_DONE = int(Code.TASK_DONE)
+_JOIN = int(Code.TASK_JOINING)
+
+Attempt = tuple[TaskRecord, int, Any]
+
+
+class Effects(Step[TaskRecord]):
+    """What is left to do after the lock is let go.
+
+    Attributes:
+        ended: Records whose arguments can be dropped; that may run users' destructors.
+        waking: Futures that somebody waits for.
+        aside: Calls for the side crew.
+    """
+
+    __slots__ = ("aside", "ended", "waking")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended: list[TaskRecord] = []
+        self.waking: list[AppFuture[Any]] = []
+        self.aside: list[tuple[Any, ...]] = []
+
+
+class Engine:
+    """The graph of a run in motion.
+
+    Args:
+        config: Budgets, retry handler, resolver.
+
+    Attributes:
+        graph: All unfinished tasks.
+        lock: Held while the graph is touched.
+        closed: No task is taken any more.
+        emit: Where events go.
+        memoizer: What remembers values.
+        counting: Whether executors' outstanding tasks are counted, because there are several.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.graph: Graph[TaskRecord] = Graph(keep=not config.garbage_collect)
+        self.lock = threading.RLock()
+        self.closed = False
+        self.emit: Emit = discard
+        self.memoizer: Memoizer
+        self.counting = False
+        self.callbacks = Crew("flowlib-callbacks", 8)
+        self.side = Crew("flowlib-side", 4)
+        self._retries = config.retries
+        self._lost_retries = config.lost_retries
+        self._retry_handler = config.retry_handler
+        self._resolver = resolver = config.dependency_resolver
+        self._look = dependencies.gather if resolver is None else resolver.traverse_to_gather
+        self._look_join = dependencies.gather_shallow if resolver is None else self._look
+
+    # ------------------------------------------------------------------------------------------------- arriving
+
+    def find(self, record: TaskRecord) -> list[Future[Any]]:
+        """The futures in a task's arguments; none once it is done."""
+        look = self._look_join if record.app.kind == "join" else self._look
+        return dependencies.find(record.args, record.kwargs, look)
+
+    def add(self, record: TaskRecord, app: int) -> None:
+        """Take a new task, and launch it if it waits for nothing.
+
+        Args:
+            record: The task.
+            app: Number of its app in events.
+
+        Raises:
+            NoDataFlowKernelError: The run is over.
+            TypeError: There is an asyncio future in its arguments.
+        """
+        parents: Sequence[TaskRecord] = ()
+        others: Sequence[Future[Any]] = ()
+        if record.args or record.kwargs:
+            found = self.find(record)
+            if found:
+                record.depends = True
+                parents, others = self._sort(record, found)
+        effects: Effects | None = None
+        with self.lock:
+            if self.closed:
+                raise NoDataFlowKernelError(
+                    "Cannot submit to a DFK that has been cleaned up; load a configuration again: flowlib.load(...)"
+                )
+            # Told first: another thread may launch it as soon as the graph has it.
+            self.emit((_SUBMITTED, record.submitted, record.id, app, tuple([p.id for p in parents])))
+            self.graph.add(record, parents, len(others))
+            status = record.status
+            if status is DEP_FAIL:
+                effects = Effects()
+                effects.dead.append(record)
+                self._seal(effects)
+        if status is LAUNCHED:
+            outcome = self.launch(record, True)
+            if outcome is not None:
+                self.report([(record, 0, outcome)])
+        elif effects is not None:
+            self.follow(effects)
+        for other in others:
+            self._watch(other, record)
+
+    def _sort(self, record: TaskRecord, found: Iterable[Future[Any]]) -> tuple[list[TaskRecord], list[Future[Any]]]:
+        """Futures as tasks of this run, and the others."""
+        parents: list[TaskRecord] = []
+        others: list[Future[Any]] = []
+        for future in found:
+            origin: Future[Any] = future
+            while isinstance(origin, DataFuture):
+                origin = origin.parent
+            if isinstance(origin, AppFuture) and origin._record.kernel is record.kernel:
+                parents.append(origin._record)
+            else:
+                others.append(future)
+        return parents, others
+
+    def _watch(self, future: Future[Any], record: TaskRecord) -> None:
+        """Tell the graph when a future from elsewhere is done."""
+
+        def arrived(done: Future[Any]) -> None:
+            effects = Effects()
+            # Asked before the lock is taken: it may run the code of a foreign future.
+            bad = futures.failed(done)
+            with self.lock:
+                self.graph.arrived(record, bad, effects)
+                self._seal(effects)
+            self.follow(effects)
+
+        future.add_done_callback(arrived)
+
+    # ------------------------------------------------------------------------------------------------- launching
+
+    def launch(self, record: TaskRecord, here: bool) -> Any:
+        """Give a task to an executor.
+
+        Args:
+            record: Counts as launched.
+            here: Whether user code and long work may run in this thread; else they move to the side crew.
+
+        Returns:
+            An outcome, where the executor is not needed or did not take it; None otherwise.
+        """
+        func, args, kwargs, attempt = record.func, record.args, record.kwargs, record.attempt
+        if func is None:
+            return None
+        lanes = record.lanes
+        try:
+            lane = lanes[0] if len(lanes) == 1 else min(lanes, key=_outstanding)
+            if record.depends:
+                put = self._replacer(record, lane, here)
+                if put is None:
+                    self._side_put(self._launch_aside, record, attempt)
+                    return None
+                try:
+                    args, kwargs = dependencies.fill(args, kwargs, put)
+                except Exception as e:
+                    # A value that cannot be rebuilt, or a part that is not there: what the task depends on failed.
+                    return self._unresolved(record, e)
+            if record.memoize:
+                if not here:
+                    self._side_put(self._launch_aside, record, attempt)
+                    return None
+                record.args, record.kwargs, record.depends = args, kwargs, False
+                known = self.memoizer.check_memo(record)
+                if known is not None:
+                    record.more().from_memo = True
+                    return _Remembered(_outcome_of(known))
+            now = time()
+            record.launched = now
+            if self.counting:
+                with self.lock:
+                    lane.outstanding += 1
+            record.lane = lane
+            self.emit((_LAUNCH, now, record.id, attempt, lane.index))
+            lane.executor.launch(record, attempt, func, args, kwargs)
+        except Exception as e:
+            # The boundary to resolvers, memo keys and executors: what they raise is the attempt's failure.
+            refused = isinstance(e, FlowlibError) and not e.retryable
+            return Failed(e, Blame.REFUSED if refused else Blame.USER)
+        return None
+
+    def _launch_aside(self, record: TaskRecord, attempt: int) -> None:
+        if record.status is LAUNCHED and record.attempt == attempt:
+            outcome = self.launch(record, True)
+            if outcome is not None:
+                self.report([(record, attempt, outcome)])
+
+    def _replacer(self, record: TaskRecord, lane: Lane, here: bool) -> Callable[[Any], Any] | None:
+        """What puts values into an argument; None if that may not be done in this thread."""
+        if self._resolver is not None:
+            return self._resolver.traverse_to_unwrap if here else None
+        if lane.executor.forwards_pickled and not record.memoize:
+            of = dependencies.pickled_of
+            strange: Callable[[Any], bool] = _is_lifted
+        else:
+            of = dependencies.value_of
+            strange = dependencies.is_remote
+        if not here and any(map(strange, self.find(record))):
+            return None
+        walk = dependencies.substitute_shallow if record.app.kind == "join" else dependencies.substitute
+        return lambda value: walk(value, of)
+
+    def _unresolved(self, record: TaskRecord, error: Exception) -> Failed:
+        """The failure of a task whose dependencies ended well, but whose values cannot be had."""
+        bad = [f for f in self.find(record) if futures.error_of(f) is not None]
+        return DependencyFailed(record.id, bad) if bad else Failed(error, Blame.REFUSED)
+
+    # ------------------------------------------------------------------------------------------------- reporting
+
+    def report(self, batch: Sequence[Attempt]) -> None:
+        """Take outcomes from an executor; what is out of date is dropped.
+
+        Args:
+            batch: ``(record, attempt, outcome)`` triples.
+        """
+        self.follow(self._take(batch, False))
+
+    def follow(self, effects: Effects) -> None:
+        """Carry out what follows from an event, and what follows from that."""
+        work = [effects]
+        while work:
+            effects = work.pop()
+            for record in effects.ended:
+                record.forget()
+            for future in effects.waking:
+                futures.settle(future, self._call_back)
+            for call in effects.aside:
+                self._side_put(*call)
+            for record in effects.joined:
+                if record.memoize or any(map(_is_lifted, _joins(record))):
+                    self._side_put(self._end_join_aside, record)
+                else:
+                    work.append(self._end_join(record))
+            outcomes: list[Attempt] = []
+            for record in effects.ready:
+                attempt = record.attempt
+                outcome = self.launch(record, False)
+                if outcome is not None:
+                    outcomes.append((record, attempt, outcome))
+            if outcomes:
+                work.append(self._take(outcomes, False))
+
+    def _take(self, batch: Sequence[Attempt], remembered: bool) -> Effects:
+        """Tell the graph how attempts ended.
+
+        Args:
+            batch: The outcomes.
+            remembered: Whether the memoizer was told.
+        """
+        effects = Effects()
+        graph, counting, now = self.graph, self.counting, time()
+        with self.lock:
+            for record, attempt, outcome in batch:
+                if record.status is not LAUNCHED or record.attempt != attempt:
+                    continue
+                if counting and not remembered and record.lane is not None:
+                    record.lane.outstanding -= 1
+                    record.lane = None
+                if isinstance(outcome, Failed):
+                    state = self._fail(record, attempt, outcome, effects)
+                    if state is None:
+                        continue
+                elif type(outcome) is _Remembered:
+                    outcome = outcome.outcome
+                    state = FAILED if isinstance(outcome, Failed) else MEMO_DONE
+                elif record.app.kind == "join":
+                    problem = self._join(record, outcome.value(), effects)
+                    if problem is None:
+                        continue
+                    outcome, state = problem, FAILED
+                elif record.memoize and not remembered:
+                    effects.aside.append((self._remember, record, attempt, outcome))
+                    continue
+                else:
+                    state = EXEC_DONE
+                graph.finish(record, state, effects)
+                self._settle(record, state, outcome, now, effects)
+            self._seal(effects)
+        return effects
+
+    def _fail(self, record: TaskRecord, attempt: int, outcome: Failed, effects: Effects) -> States | None:
+        """An attempt failed: another is under way (None), or the final state."""
+        record.fail_count += 1
+        if outcome.blame is Blame.INFRASTRUCTURE:
+            record.losses += 1
+        elif outcome.blame is Blame.USER:
+            if self._retry_handler is not None or record.memoize:
+                self.graph.hold(record)
+                effects.aside.append((self._judge, record, attempt, outcome))
+                return None
+            record.fail_cost += 1
+        if self._may_retry(record, outcome):
+            self.graph.retry(record)
+            effects.ready.append(record)
+            return None
+        # Only of a plain failure is the exception at hand; others may have to rebuild it, which is user code.
+        if type(outcome) is Failed and isinstance(outcome.error, CancelledError):
+            return CANCELLED
+        return DEP_FAIL if type(outcome) is DependencyFailed else FAILED
+
+    def _may_retry(self, record: TaskRecord, outcome: Failed) -> bool:
+        options = record.options
+        return may_retry(
+            outcome.blame,
+            cost=record.fail_cost,
+            retries=first_set(options.retries, self._retries),
+            losses=record.losses,
+            lost_retries=first_set(options.lost_retries, self._lost_retries),
+        )
+
+    def _settle(self, record: TaskRecord, state: States, outcome: Any, now: float, effects: Effects) -> None:
+        """Set the future of a final record; under the lock, so that whoever sees the state finds the outcome."""
+        record.ended = now
+        future = record.future
+        if future is not None:
+            future._outcome = outcome
+            future._state = futures.CANCELLED if state is CANCELLED else futures.FINISHED
+            # After the state: see the text of the module of futures.
+            if future._waiting is not None:
+                effects.waking.append(future)
+        effects.ended.append(record)
+        self.emit((_DONE, now, record.id, int(state)))
+
+    def _seal(self, effects: Effects) -> None:
+        """Settle those that the graph found dead, with the lock still held; an exception is made when one asks."""
+        for record in effects.dead:
+            args, kwargs = record.args, record.kwargs
+            look = self._look_join if record.app.kind == "join" else self._look
+
+            def find(args: Any = args, kwargs: Any = kwargs, look: Any = look) -> list[Future[Any]]:
+                return dependencies.find(args, kwargs, look)
+
+            self._settle(record, DEP_FAIL, DependencyFailed(record.id, find), time(), effects)
+
+    # ------------------------------------------------------------------------------ deciding with the user's code
+
+    def _judge(self, record: TaskRecord, attempt: int, outcome: Failed) -> None:
+        """Decide about a failure; on the side crew, for a handler is user code."""
+        verdict = outcome
+        record.more().fail_history.append(_text(outcome.error))
+        cost: float = 1
+        if self._retry_handler is not None:
+            try:
+                cost = 0 + self._retry_handler(outcome.error, record)
+            except Exception as e:
+                # The boundary around user code: a handler that fails fails the task with its own error.
+                verdict = Failed(e, Blame.REFUSED)
+        effects = Effects()
+        with self.lock:
+            if record.status is not FAIL_RETRYABLE or record.attempt != attempt:
+                return
+            if verdict is outcome:
+                record.fail_cost += cost
+                if self._may_retry(record, outcome):
+                    self.graph.retry(record)
+                    effects.ready.append(record)
+        if not effects.ready:
+            if record.memoize:
+                self._tell_memoizer(record, lambda: self.memoizer.update_memo_exception(record, verdict.error))
+            with self.lock:
+                if record.status is FAIL_RETRYABLE:
+                    self.graph.finish(record, FAILED, effects)
+                    self._settle(record, FAILED, verdict, time(), effects)
+                    self._seal(effects)
+        self.follow(effects)
+
+    def _remember(self, record: TaskRecord, attempt: int, outcome: Any) -> None:
+        """Tell the memoizer of a value before anybody else; on the side crew."""
+        self._tell_memoizer(record, lambda: self.memoizer.update_memo_result(record, outcome.value()))
+        self.follow(self._take([(record, attempt, outcome)], True))
+
+    def _tell_memoizer(self, record: TaskRecord, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except Exception:
+            # The boundary to a plug-in and to users' pickling. The task's own end is known and stands; what is lost
+            # is that it will run again, which a person has to be told.
+            _logger.warning("%s is not remembered", record.describe(), exc_info=True)
+
+    # --------------------------------------------------------------------------------------------------- joining
+
+    def _join(self, record: TaskRecord, value: Any, effects: Effects) -> Failed | None:
+        """Take what a join app's body returned; its failure if that is no future."""
+        joins = value if type(value) is list else [value]
+        for item in joins:
+            if not isinstance(item, Future):
+                what = f"{item!r} of {type(item)}" + (" in a list" if type(value) is list else "")
+                text = f"join_app body must return a Future or list of Futures, got {what}"
+                return Failed(TypeError(text), Blame.REFUSED)
+        record.more().joins = value
+        parents, others = self._sort(record, joins)
+        self.graph.join(record, parents, len(others), effects)
+        self.emit((_JOIN, time(), record.id, tuple([parent.id for parent in parents])))
+        effects.aside.extend((self._watch, other, record) for other in others)
+        return None
+
+    def _end_join_aside(self, record: TaskRecord) -> None:
+        self.follow(self._end_join(record))
+
+    def _end_join(self, record: TaskRecord) -> Effects:
+        """The futures of a join are done."""
+        effects = Effects()
+        joins = _joins(record)
+        outcome: Any
+        if record.doomed or any(_is_lifted(f) and futures.failed(f) for f in joins):
+            state, outcome = FAILED, DependencyFailed(record.id, joins, JoinError)
+            if record.memoize:
+                self._tell_memoizer(record, lambda: self.memoizer.update_memo_exception(record, outcome.error))
+        else:
+            parts = [_outcome_of(f) for f in joins]
+            state = EXEC_DONE
+            outcome = JoinedValues(parts) if type(record.more().joins) is list else parts[0]
+            if record.memoize:
+                self._tell_memoizer(record, lambda: self.memoizer.update_memo_result(record, outcome.value()))
+        with self.lock:
+            if record.status is JOINING:
+                self.graph.finish(record, state, effects)
+                self._settle(record, state, outcome, time(), effects)
+                self._seal(effects)
+        return effects
+
+    # ------------------------------------------------------------------------------------------------ withdrawing
+
+    def cancel(self, record: TaskRecord) -> bool:
+        """Withdraw a task that has not started; see ``AppFuture.cancel``."""
+        with self.lock:
+            status, attempt, lane = record.status, record.attempt, record.lane
+        if status in FINAL_STATES:
+            return status is CANCELLED
+        if status is LAUNCHED:
+            if lane is None or not lane.executor.cancel(record, attempt):
+                return False
+        elif status is not PENDING and status is not JOINING:
+            return False
+        effects = Effects()
+        with self.lock:
+            if record.status is not status or record.attempt != attempt:
+                return record.status is CANCELLED
+            if status is LAUNCHED and self.counting and lane is not None:
+                lane.outstanding -= 1
+            self.graph.finish(record, CANCELLED, effects)
+            self._settle(record, CANCELLED, None, time(), effects)
+            self._seal(effects)
+        self.follow(effects)
+        return True
+
+    def abandon(self) -> int:
+        """Take no further tasks and cancel all that are not done; their number."""
+        effects = Effects()
+        now = time()
+        with self.lock:
+            self.closed = True
+            for record in self.graph.abandon():
+                self._settle(record, CANCELLED, None, now, effects)
+        self.follow(effects)
+        return len(effects.ended)
+
+    def close(self, grace: float) -> None:
+        """End the crews.
+
+        Args:
+            grace: Seconds that callbacks which were called for get to end.
+        """
+        self.side.drop()
+        self.side.close(0)
+        self.callbacks.close(grace)
+
+    # ------------------------------------------------------------------------------------------------- the crews
+
+    def _call_back(self, callback: Callable[[Any], Any], future: Any) -> None:
+        """Run a future's callback elsewhere."""
+        try:
+            self.callbacks.put(_run_callback, callback, future)
+        except RuntimeError:
+            # The run is over and its crew gone: the thread that ends it is as good as any.
+            _run_callback(callback, future)
+
+    def _side_put(self, call: Callable[..., Any], *args: Any) -> None:
+        try:
+            self.side.put(call, *args)
+        except RuntimeError:
+            # Closed: every task was cancelled before, so nothing waits for this.
+            return
+
+
+class _Remembered:
+    """An outcome that the memoizer had."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, outcome: Any) -> None:
+        self.outcome = outcome
+
+
+def _outcome_of(future: Future[Any]) -> Any:
+    """The outcome that a future that is done stands for."""
+    if isinstance(future, AppFuture) and not future.cancelled():
+        return future._get_outcome()
+    error = futures.error_of(future)
+    return Returned(future.result(0)) if error is None else Failed(error, Blame.REFUSED)
+
+
+def _joins(record: TaskRecord) -> list[Future[Any]]:
+    joins = record.more().joins
+    return joins if type(joins) is list else [joins]
+
+
+def _is_lifted(future: Future[Any]) -> bool:
+    return isinstance(future, LiftedFuture)
+
+
+def _outstanding(lane: Lane) -> int:
+    return lane.outstanding
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:
+        # The user's __repr__ is user code; the class's name is ours to have.
+        return type(error).__name__
+
+
+def _run_callback(callback: Callable[[Any], Any], future: Any) -> None:
+    try:
+        callback(future)
+    except Exception:
+        # As the stdlib has it: a callback's failure is nobody's value, so it is logged.
+        _logger.exception("exception calling callback for %r", future)

@@ -1,0 +1,109 @@
+"""The executors of a run: which of them a task may use, and which one gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flowlib.errors import ConfigurationError, InvalidResourceSpecification
+
+if TYPE_CHECKING:
+    from flowlib.executors.base import FlowlibExecutor
+
+INTERNAL = "_flowlib_internal"
+"""Label of the executor of join apps' bodies."""
+
+
+class Lane:
+    """An executor in a run.
+
+    Attributes:
+        label: Its label.
+        executor: The executor.
+        index: Its number in events.
+        outstanding: Tasks that it has; counted where there is a choice.
+    """
+
+    __slots__ = ("executor", "index", "label", "outstanding")
+
+    def __init__(self, executor: FlowlibExecutor, index: int) -> None:
+        self.label = executor.label
+        self.executor = executor
+        self.index = index
+        self.outstanding = 0
+
+
+class Lanes:
+    """All executors of a run, by label."""
+
+    def __init__(self) -> None:
+        self.by_label: dict[str, Lane] = {}
+        self._chosen: dict[Any, tuple[Lane, ...]] = {}
+
+    def add(self, executor: FlowlibExecutor) -> Lane:
+        """Take an executor.
+
+        Raises:
+            ConfigurationError: Its label is taken.
+        """
+        if executor.label in self.by_label:
+            raise ConfigurationError(
+                f"two executors have the label {executor.label!r}: give each its own, {type(executor).__name__}(label=...)"
+            )
+        lane = Lane(executor, len(self.by_label))
+        self.by_label[executor.label] = lane
+        self._chosen = {}
+        return lane
+
+    def users(self) -> tuple[Lane, ...]:
+        """Those that apps may name."""
+        return tuple(lane for label, lane in self.by_label.items() if label != INTERNAL)
+
+    def choose(self, wanted: str | Iterable[str] | None) -> tuple[Lane, ...]:
+        """The executors that an app's ``executors`` option means.
+
+        Args:
+            wanted: "all" or None, a label, or labels.
+
+        Raises:
+            ValueError: There is no executor of that name; the text gives the nearest.
+        """
+        key = wanted if wanted is None or isinstance(wanted, str) else tuple(wanted)
+        lanes = self._chosen.get(key)
+        if lanes is None:
+            lanes = self._chosen[key] = self._find(key)
+        return lanes
+
+    def _find(self, wanted: str | tuple[str, ...] | None) -> tuple[Lane, ...]:
+        if wanted is None or wanted in ("all", ("all",)):
+            return self.users()
+        labels = (wanted,) if isinstance(wanted, str) else wanted
+        if not labels:
+            raise ValueError("executors is empty: give labels of executors, or 'all'")
+        for label in labels:
+            if label not in self.by_label:
+                from flowlib.suggest import nearest
+
+                valid = [lane.label for lane in self.users()]
+                raise ValueError(f"no executor of this run is labelled {label!r}{nearest(str(label), valid)}")
+        return tuple(self.by_label[label] for label in dict.fromkeys(labels))
+
+
+def suitable(lanes: tuple[Lane, ...], specification: dict[str, Any]) -> tuple[Lane, ...]:
+    """The executors that can honour a resource specification.
+
+    Raises:
+        InvalidResourceSpecification: None of them; the text is that of the last.
+    """
+    able: list[Lane] = []
+    refusal: InvalidResourceSpecification | None = None
+    for lane in lanes:
+        try:
+            lane.executor.validate_resources(specification)
+        except InvalidResourceSpecification as e:
+            refusal = e
+        else:
+            able.append(lane)
+    if refusal is not None and not able:
+        raise refusal
+    return tuple(able)
