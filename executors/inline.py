@@ -1,4 +1,4 @@
-"""Runs each task where it is launched, in the caller's own thread: for debugging, with breakpoints and plain tracebacks.
+"""Runs each task where it is launched, in the caller's own thread: for debugging, with breakpoints.
 
 A call of an app returns when its task is done, unless it waits for others; those it sets free run then and there, one
 after the other and not one inside the other.
@@ -82,8 +82,7 @@ class InlineExecutor(FlowlibExecutor):
         future: Future[Any] = Future()
         try:
             value = run_call(func, args, kwargs)
-        except Exception as e:
-            # The boundary around user code: its failure is the future's.
+        except Exception as e:  # noqa: BLE001  # the boundary around user code: its failure is the future's
             future.set_exception(e)
         else:
             future.set_result(value)

@@ -1,4 +1,4 @@
-"""What executors that run tasks in the driver's own process share: the attempt itself, and its record in the event log."""
+"""What executors that run tasks in the driver's own process share: the attempt itself, and its event."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def check_label(kind: str, label: Any) -> None:
         raise ValueError(f"{kind}: label is empty, give the executor a name")
 
 
+def check_optional(kind: str, name: str, value: Any, wanted: type, allowed: str) -> None:
+    """Refuse a value that is neither None nor of the wanted type.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if value is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
+        raise TypeError(f"{kind}: {name} is {value!r}, it must be {allowed} or None")
+
+
 def run_attempt(
     executor: FlowlibExecutor,
     record: TaskRecord,
@@ -49,9 +59,8 @@ def run_attempt(
         if context is None:
             return Returned(_call(executor, record, attempt, func, args, kwargs))
         return Returned(context.run(_call, executor, record, attempt, func, args, kwargs))
-    except Exception as e:
-        # The boundary around user code: its failure is the task's. Our own frames are of no use to the reader, and
-        # would keep the arguments alive as long as the exception.
+    except Exception as e:  # noqa: BLE001  # the boundary around user code: its failure is the task's
+        # Our own frames are of no use to the reader, and would keep the arguments alive as long as the exception.
         trace = e.__traceback__
         while trace is not None and trace.tb_next is not None and trace.tb_frame.f_globals.get("__name__") in _OURS:
             trace = trace.tb_next
@@ -75,8 +84,7 @@ def text_of(error: BaseException) -> str:
     """An exception's text, as long as the event log takes."""
     try:
         return str(error)[:_TEXT]
-    except Exception as e:
-        # The user's __str__ is user code.
+    except Exception as e:  # noqa: BLE001  # the user's __str__ is user code
         return f"(its text cannot be made: {type(e).__name__})"
 
 

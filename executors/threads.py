@@ -12,7 +12,7 @@ from flowlib.calling import run_call
 from flowlib.dataflow.crew import Crew
 from flowlib.dataflow.record import TaskRecord
 from flowlib.executors.base import FlowlibExecutor
-from flowlib.executors.local import check_label, end_of_try, run_attempt
+from flowlib.executors.local import check_label, check_optional, end_of_try, run_attempt
 
 _GRACE = 1.0
 
@@ -50,15 +50,13 @@ class ThreadPoolExecutor(FlowlibExecutor):
         remote_monitoring_radio: Any = None,
     ) -> None:
         check_label(type(self).__name__, label)
-        if max_threads is not None and (not isinstance(max_threads, int) or isinstance(max_threads, bool)):
-            raise TypeError(f"max_threads is {max_threads!r}, it must be a whole number or None")
+        check_optional(type(self).__name__, "max_threads", max_threads, int, "a whole number")
+        check_optional(type(self).__name__, "thread_name_prefix", thread_name_prefix, str, "a string")
         if max_threads is not None and max_threads < 1:
             raise ValueError(f"max_threads is {max_threads}, it must be at least 1")
-        if thread_name_prefix is not None and not isinstance(thread_name_prefix, str):
-            raise TypeError(f"thread_name_prefix is {thread_name_prefix!r}, it must be a string or None")
         self.label = label
         self.max_threads = max_threads
-        self.thread_name_prefix = thread_name_prefix or f"{type(self).__name__}-{label}"
+        self.thread_name_prefix = f"{type(self).__name__}-{label}" if thread_name_prefix is None else thread_name_prefix
         self.storage_access = storage_access
         self.working_dir = working_dir
         self._crew: Crew | None = None
@@ -129,8 +127,7 @@ def _run_future(future: Future[Any], func: Callable[..., Any], args: tuple[Any, 
         return
     try:
         value = run_call(func, args, kwargs)
-    except Exception as e:
-        # The boundary around user code: its failure is the future's.
+    except Exception as e:  # noqa: BLE001  # the boundary around user code: its failure is the future's
         future.set_exception(e)
     else:
         future.set_result(value)

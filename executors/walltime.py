@@ -18,6 +18,7 @@ from typing import Any
 from flowlib.errors import AppTimeout
 
 _GRACE = 5.0
+_IDLE = 1.0
 
 
 class _Alarm:
@@ -64,10 +65,10 @@ class _Clock:
         with self._change:
             self._count += 1
             heapq.heappush(self._heap, (monotonic() + seconds, self._count, alarm))
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="flowlib-walltime", daemon=True)
                 self._thread.start()
-            elif self._heap[0][2] is alarm:
+            elif self._heap[0][2] is alarm or len(self._heap) == 1:
                 self._change.notify()
         return alarm
 
@@ -77,7 +78,11 @@ class _Clock:
                 now = monotonic()
                 while self._heap and (self._heap[0][0] <= now or not self._heap[0][2].token):
                     heapq.heappop(self._heap)[2].ring()
-                self._change.wait(min(self._heap[0][0] - now, 60.0) if self._heap else 60.0)
+                if self._heap:
+                    self._change.wait(self._heap[0][0] - now)
+                elif not self._change.wait(_IDLE) and not self._heap:
+                    self._thread = None
+                    return
 
 
 _clock = _Clock()

@@ -71,8 +71,7 @@ def _in_thread(call: Callable[[], Any]) -> Any:
     def body() -> None:
         try:
             result.append((call(), None))
-        except BaseException as e:
-            # Raised again below, in the thread that waits.
+        except BaseException as e:  # noqa: BLE001  # raised again below, in the thread that waits
             result.append((None, e))
 
     thread = threading.Thread(target=copy_context().run, args=(body,), name="flowlib-coroutine", daemon=True)

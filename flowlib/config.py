@@ -53,9 +53,9 @@ class Config:
             after an exception), "skip" does nothing.
         garbage_collect: Forget finished tasks. If False, ``dfk.tasks`` keeps them all.
         internal_tasks_max_threads: Most threads for bodies of join apps.
-        retries: What failures of a task may cost before it fails for good; a failure costs 1 unless there is a handler.
+        retries: What a task's failures may cost before it fails for good; each costs 1 unless there is a handler.
         retry_handler: Takes the exception and the task's record, returns the cost of the failure.
-        lost_retries: How often a task that machines or parts of flowlib lose is sent again; such losses cost no retries.
+        lost_retries: How often a task that is lost with a machine or a part of flowlib is sent again; costs no retries.
         run_dir: Directory of the runs; each makes a numbered directory in it.
         std_autopath: Takes the task's record and "stdout" or "stderr", returns the file for ``AUTO_LOGNAME``.
         strategy: How blocks are added and removed: "none", "simple", "htex_auto_scale". None is "none".

@@ -112,7 +112,6 @@ class Crew:
             call, args = item
             try:
                 call(*args)
-            except BaseException:
-                # Not ours to judge: shown as Python shows an error in a thread, and the crew goes on.
+            except BaseException:  # noqa: BLE001  # shown as Python shows an error in a thread; the crew goes on
                 threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread())))
             del item, call, args

@@ -245,9 +245,9 @@ class _Substitution:
         if kind in _LISTS or kind is dict:
             if not value or (kind is not dict and len(value) > _LONG and _ATOMS.issuperset(map(type, value))):
                 return value
-        elif not (isinstance(value, tuple) and hasattr(kind, "_fields")) and not hasattr(kind, "__dataclass_fields__"):
-            return value
-        elif isinstance(value, type):
+        elif isinstance(value, type) or not (
+            (isinstance(value, tuple) and hasattr(kind, "_fields")) or hasattr(kind, "__dataclass_fields__")
+        ):
             return value
         key = id(value)
         if key in self._done:

@@ -206,8 +206,7 @@ class Engine:
                     return None
                 try:
                     args, kwargs = dependencies.fill(args, kwargs, put)
-                except Exception as e:
-                    # A value that cannot be rebuilt, or a part that is not there: what the task depends on failed.
+                except Exception as e:  # noqa: BLE001  # what the task depends on has no value: a part is missing ...
                     return self._unresolved(record, e)
             if record.memoize:
                 if not here:
@@ -226,8 +225,7 @@ class Engine:
             record.lane = lane
             self.emit((_LAUNCH, now, record.id, attempt, lane.index))
             lane.executor.launch(record, attempt, func, args, kwargs)
-        except Exception as e:
-            # The boundary to resolvers, memo keys and executors: what they raise is the attempt's failure.
+        except Exception as e:  # noqa: BLE001  # from resolvers, memo keys, executors: the attempt's failure
             refused = isinstance(e, FlowlibError) and not e.retryable
             return Failed(e, Blame.REFUSED if refused else Blame.USER)
         return None
@@ -395,8 +393,7 @@ class Engine:
         if self._retry_handler is not None:
             try:
                 cost = 0 + self._retry_handler(outcome.error, record)
-            except Exception as e:
-                # The boundary around user code: a handler that fails fails the task with its own error.
+            except Exception as e:  # noqa: BLE001  # a user's handler that fails fails the task with its own error
                 verdict = Failed(e, Blame.REFUSED)
         effects = Effects()
         with self.lock:
@@ -569,8 +566,7 @@ def _outstanding(lane: Lane) -> int:
 def _text(error: BaseException) -> str:
     try:
         return repr(error)
-    except Exception:
-        # The user's __repr__ is user code; the class's name is ours to have.
+    except Exception:  # noqa: BLE001  # the user's __repr__ is user code; the class's name is ours to have
         return type(error).__name__
 
 

@@ -1,8 +1,9 @@
 """Futures of apps: ``concurrent.futures`` futures that cost little until somebody waits.
 
 A stdlib future makes a lock, a condition and three lists when it is born, 1.7 KB and two microseconds for a thing that
-is usually asked once, after it is done.  Here they are made when somebody waits.  That is free of races in this order:
-who completes sets the state first and looks for waiters then; who waits leaves a mark first and looks at the state then.
+is usually asked once, after it is done.  Here they are made when somebody waits.  That is free of races in this
+order: who completes sets the state first and looks for waiters then; who waits leaves a mark first and looks at the
+state then.
 
 The kernel settles a future with an *outcome* (``flowlib.dataflow.outcomes``).  A value from another process stays
 pickled in it until ``result()`` is called.
@@ -82,11 +83,11 @@ class LazyFuture(Future[T]):
     # ---- the stdlib's view: wait() and as_completed() use these
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         return self._mark().condition
 
     @property
-    def _waiters(self) -> list[Any]:
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
         return self._mark().waiters
 
     @property
@@ -94,11 +95,11 @@ class LazyFuture(Future[T]):
         return self._mark().callbacks
 
     @property
-    def _result(self) -> Any:
+    def _result(self) -> Any:  # type: ignore[override]
         return self.result(0) if self._state == FINISHED and self.exception(0) is None else None
 
     @property
-    def _exception(self) -> BaseException | None:
+    def _exception(self) -> BaseException | None:  # type: ignore[override]
         return self.exception(0) if self._state == FINISHED else None
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
@@ -157,9 +158,8 @@ class LazyFuture(Future[T]):
         if isinstance(outcome, Failed):
             return outcome.error
         try:
-            # A value that cannot be rebuilt, or looked up, is an exception to whoever asks.
             outcome.value()
-        except Exception as e:
+        except Exception as e:  # noqa: BLE001  # a value that cannot be rebuilt is an exception to whoever asks
             return e
         return None
 
@@ -640,8 +640,7 @@ class LiftedValue:
                     for kind, key in self._path:
                         value = value[key] if kind == "item" else getattr(value, key)
                     self._value = value
-                except Exception as e:
-                    # Whoever asks gets what the lookup in the user's value raised.
+                except Exception as e:  # noqa: BLE001  # whoever asks gets what the lookup raised
                     self._error = e
                 self._whole = None
         if self._error is not None:

@@ -26,6 +26,8 @@ from flowlib.events.schema import Code
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from typing_extensions import Self
+
     from flowlib.config import Config
     from flowlib.dataflow.memoization import Memoizer
     from flowlib.executors.base import FlowlibExecutor
@@ -123,8 +125,8 @@ class DataFlowKernel:
             record.kwargs = special.prepare(record, future, kwargs)
         specification = record.resource_specification or options.resources
         if specification:
-            record.resource_specification = specification
-            record.lanes = suitable(lanes, specification)
+            record.resource_specification = asked = dict(specification)
+            record.lanes = suitable(lanes, asked)
         if options.cache:
             record.memoize = True
         for lane in lanes:
@@ -256,7 +258,7 @@ class DataFlowKernel:
         """
         self._life.cleanup()
 
-    def __enter__(self) -> DataFlowKernel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

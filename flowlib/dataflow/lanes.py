@@ -26,6 +26,8 @@ class Lane:
 
     __slots__ = ("executor", "index", "label", "outstanding")
 
+    label: str
+
     def __init__(self, executor: FlowlibExecutor, index: int) -> None:
         self.label = executor.label
         self.executor = executor
@@ -48,7 +50,8 @@ class Lanes:
         """
         if executor.label in self.by_label:
             raise ConfigurationError(
-                f"two executors have the label {executor.label!r}: give each its own, {type(executor).__name__}(label=...)"
+                f"two executors have the label {executor.label!r}: give each its own, "
+                f"{type(executor).__name__}(label=...)"
             )
         lane = Lane(executor, len(self.by_label))
         self.by_label[executor.label] = lane

@@ -123,7 +123,7 @@ class Life:
         for other in _open.values():
             if other is not kernel and any(lane.executor is executor for lane in other.lanes.by_label.values()):
                 raise ConfigurationError(
-                    f"executor {executor.label!r} is in use by the run in {other.run_dir}: make another one for this run"
+                    f"executor {executor.label!r} is in use by the run in {other.run_dir}: make another one"
                 )
         lane: Lane = kernel.lanes.add(executor)
         executor.run_dir = kernel.run_dir

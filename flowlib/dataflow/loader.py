@@ -22,8 +22,8 @@ def load(config: Config | str | None = None) -> DataFlowKernel:
     """Start a run and make it the current one.
 
     Args:
-        config: A ``Config``, or the name of one that ``flowlib.configs`` knows. None for this machine: a high-throughput
-            executor with one worker per core.
+        config: A ``Config``, or the name of one that ``flowlib.configs`` knows. None for this machine: a
+            high-throughput executor with one worker per core.
 
     Returns:
         The kernel; a context manager that ends the run as the configuration's ``exit_mode`` says.
@@ -45,8 +45,8 @@ def load(config: Config | str | None = None) -> DataFlowKernel:
         if current is not None or _loading:
             where = "" if current is None else f" (its run is in {current.run_dir})"
             raise ConfigurationError(
-                f"Config has already been loaded{where}: end it by dfk().cleanup() or leaving its with block, or forget "
-                "it by flowlib.clear()"
+                f"Config has already been loaded{where}: end it by dfk().cleanup() or leaving its with block, or "
+                "forget it by flowlib.clear()"
             )
         _loading = True
     try:

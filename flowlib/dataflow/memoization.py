@@ -204,8 +204,7 @@ class BasicMemoizer(Memoizer):
         for key, value in records:
             try:
                 chunks.append(pickle.dumps({"hash": key, "exception": None, "result": value}, 4))
-            except Exception as e:
-                # The user's pickling: this value lives in this run only, the others are written.
+            except Exception as e:  # noqa: BLE001  # the user's pickling: this value lives in this run only
                 _logger.warning("a value of type %s is not checkpointed: %s", type(value).__name__, e)
         if not chunks:
             return
@@ -270,7 +269,7 @@ def _read(path: str) -> Iterator[dict[str, Any]]:
     count = 0
     while (position := stream.tell()) < len(data):
         try:
-            record = pickle.load(stream)
+            record = pickle.load(stream)  # noqa: S301  # a file that the user's own run wrote and names
             key, result = record["hash"], record["result"]
         except Exception as e:
             # Unpickling runs what the file says. At the file's start this is no checkpoint; later it is a torn tail.

@@ -70,10 +70,11 @@ def id_for_memo(obj: object, output_ref: bool = False) -> bytes:
     kind = type(obj)
     if is_dataclass(obj) and not isinstance(obj, type):
         return _join("dataclass", _name(kind), *(id_for_memo(getattr(obj, f.name)) for f in fields(obj)))
-    if kind.__module__.partition(".")[0] == "numpy" and hasattr(obj, "tobytes") and hasattr(obj, "dtype"):
-        if obj.dtype.hasobject:
-            return _join("array", str(getattr(obj, "shape", ())).encode(), id_for_memo(obj.tolist()))  # type: ignore[attr-defined]
-        return _join("array", str(obj.dtype).encode(), str(getattr(obj, "shape", ())).encode(), obj.tobytes())
+    # numpy's own arrays and scalars, without importing it.
+    array: Any = obj
+    if kind.__module__.partition(".")[0] == "numpy" and hasattr(array, "tobytes") and hasattr(array, "dtype"):
+        content = id_for_memo(array.tolist()) if array.dtype.hasobject else array.tobytes()
+        return _join("array", str(array.dtype).encode(), str(getattr(array, "shape", ())).encode(), content)
     raise ValueError(
         f"unknown type for memoization: {kind.__module__}.{kind.__qualname__}; register a function that makes its key: "
         "@flowlib.dataflow.memoization.id_for_memo.register(...), or name the argument in ignore_for_cache"
@@ -199,8 +200,7 @@ def _(obj: types.FunctionType, output_ref: bool = False) -> bytes:
             # Not filled yet: a function that is defined further down.
             continue
         parts.append(b"self" if value is obj else _weak_id(value))
-    for default in (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values()):
-        parts.append(_weak_id(default))
+    parts.extend(map(_weak_id, (*(obj.__defaults__ or ()), *(obj.__kwdefaults__ or {}).values())))
     return _join("function", *parts)
 
 

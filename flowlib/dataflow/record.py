@@ -35,6 +35,7 @@ class Rare:
         hashsum: Key in the memo table.
         from_memo: Whether the value was remembered.
         joins: What a join app's body returned.
+        label: The ``label`` of the call.
         outputs: Futures of the output files.
         stdout: Stream as the user sees it in the future.
         stderr: Likewise.
@@ -207,11 +208,12 @@ class TaskRecord(Node):
 
 
 def _time(stamp: float) -> datetime | None:
-    return datetime.fromtimestamp(stamp) if stamp else None
+    # Local time without a zone, as handlers of the field expect it.
+    return datetime.fromtimestamp(stamp) if stamp else None  # noqa: DTZ006
 
 
 def _depends(record: TaskRecord) -> list[Future[Any]]:
-    return record.kernel.dependencies_of(record)
+    return record.kernel.engine.find(record)
 
 
 _KEYS: Mapping[str, Callable[[TaskRecord], Any]] = {

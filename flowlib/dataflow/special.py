@@ -133,7 +133,8 @@ def _acceptor(func: Callable[..., Any]) -> Callable[[str], bool]:
     if code is not None and not hasattr(func, "__wrapped__"):
         if code.co_flags & inspect.CO_VARKEYWORDS:
             return lambda name: True
-        return code.co_varnames[: code.co_argcount + code.co_kwonlyargcount].__contains__
+        names = frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+        return names.__contains__
     try:
         parameters = inspect.signature(func).parameters
     except (TypeError, ValueError):
