@@ -12,7 +12,7 @@ import marshal
 import pickle
 import sys
 import threading
-from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType, WrapperDescriptorType
 from typing import Any
 
 from flowlib.serialize import importable, known
@@ -158,6 +158,19 @@ def make_property(getter: Any, setter: Any, deleter: Any, doc: str | None) -> pr
     return property(getter, setter, deleter, doc)
 
 
+def make_exception(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """An exception with these ``args`` and attributes, whatever arguments its ``__init__`` asks for."""
+    error = kind.__new__(kind, *args)
+    for base in kind.__mro__:
+        initialise = vars(base).get("__init__")
+        if isinstance(initialise, WrapperDescriptorType):
+            # Built-in exceptions keep more than ``args`` (errno, name, code ...), which this derives from them.
+            initialise(error, *args)
+            break
+    vars(error).update(state)
+    return error
+
+
 # --------------------------------------------------------------------------------------------------------- classes
 
 _digests: dict[str, str] = {}
@@ -191,9 +204,8 @@ def make_class(token: str, meta: Any, name: str, bases: tuple[type, ...], namesp
     maker = next(m for m in meta.__mro__ if "__new__" in vars(m) and not isinstance(vars(m)["__new__"], staticmethod))
     cls = maker.__new__(meta, name, bases, namespace)
     if "abc" in sys.modules and isinstance(cls, sys.modules["abc"].ABCMeta):
-        import _abc
-
-        _abc._abc_init(cls)  # type: ignore[attr-defined]  # what ABCMeta.__new__ does after making the class
+        # What ABCMeta.__new__ does after making the class.
+        importlib.import_module("_abc")._abc_init(cls)
     return _settle(token, cls)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pickle
-from types import BuiltinFunctionType, MethodDescriptorType, WrapperDescriptorType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -161,49 +160,16 @@ def _position(error: BaseException | None, chain: list[BaseException]) -> int:
 
 def _pickle_one(error: BaseException) -> tuple[bytes, str]:
     """Pickle an exception and try whether it can be had back."""
-    first = ""
-    for form in (error, _ByArgs(error)) if _reduces_as_usual(type(error)) else (error,):
-        try:
-            body = pickling.dumps(form, refer=True)
-            back = load_value(body, trial=True)
-            if type(back) is not type(error):
-                first = first or f"unpickling it gives a {type(back).__name__}"
-            elif form is error and _text(back) != _text(error):
-                # Its __init__ takes something else than its args; the second form does without.
-                first = first or "unpickling it gives another text"
-            else:
-                return body, ""
-        except BaseException as e:  # noqa: BLE001  # the exception's class is user code; the reason is kept
-            first = first or f"{type(e).__name__}: {_text(e)}"
-    return b"", first
-
-
-class _ByArgs:
-    """Pickles as an exception that is rebuilt from its ``args`` without its class's ``__init__``."""
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return rebuild_by_args, (type(self.error), self.error.args, vars(self.error))
-
-
-def _reduces_as_usual(kind: type[BaseException]) -> bool:
-    usual = (MethodDescriptorType, WrapperDescriptorType, BuiltinFunctionType)
-    return isinstance(kind.__reduce__, usual) and isinstance(kind.__reduce_ex__, usual)
-
-
-def rebuild_by_args(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
-    """An exception with these ``args`` and attributes, whatever arguments its ``__init__`` asks for."""
-    error = kind.__new__(kind, *args)
-    for base in kind.__mro__:
-        if isinstance(vars(base).get("__init__"), WrapperDescriptorType):
-            base.__init__(error, *args)
-            break
-    vars(error).update(state)
-    return error
+    try:
+        # A class whose __str__ fails must not be what the driver prints.
+        str(error)
+        body = pickling.dumps(error, refer=True)
+        back = load_value(body, trial=True)
+    except BaseException as e:  # noqa: BLE001  # the exception's class is user code; the reason is kept
+        return b"", f"{type(e).__name__}: {_text(e)}"
+    if type(back) is not type(error):
+        return b"", f"unpickling it gives a {type(back).__name__}"
+    return body, ""
 
 
 # --------------------------------------------------------------------------------------------------------- rebuild

@@ -28,8 +28,8 @@ _log = ""
 _LAST_RESORT = encode_failure(
     Failure(
         "flowlib.errors.AppException",
-        "the app failed, and telling how failed, too (no memory, or stopped meanwhile)",
-        arguments=["the app failed, and telling how failed, too (no memory, or stopped meanwhile)"],
+        "the app failed, and so did the attempt to report how (out of memory, or interrupted)",
+        arguments=["the app failed, and so did the attempt to report how (out of memory, or interrupted)"],
     )
 )
 
@@ -62,12 +62,12 @@ def execute(func: Callable[..., Any], payload: bytes | memoryview) -> tuple[int,
         args, kwargs = load_call(payload)
         called = True
         return OK, dump_value(run_call(func, args, kwargs))
-    except BaseException as e:  # the boundary around user code: every exception becomes a typed failure
+    except BaseException as e:  # noqa: BLE001  # the boundary around user code: every exception becomes a typed failure
         return RAISED, report(e if called else _unloadable(e))
 
 
 def report(error: BaseException) -> bytes:
-    """The encoded failure of an exception, also one that came before ``execute`` (a function that cannot be decoded)."""
+    """The encoded failure of an exception; also for one that came before ``execute``, from ``decode_function``."""
     try:
         if not isinstance(error, Exception):
             error = _aborted(error)

@@ -26,7 +26,9 @@ def type_name(obj: Any) -> str:
 
 def is_future(obj: Any) -> bool:
     """Whether ``obj`` is a future of ``concurrent.futures`` or of flowlib."""
-    return any(k.__name__ == "Future" and k.__module__.startswith(("concurrent.", "asyncio")) for k in type(obj).__mro__)
+    return any(
+        k.__name__ == "Future" and k.__module__.startswith(("concurrent.", "asyncio")) for k in type(obj).__mro__
+    )
 
 
 def offender(parts: Iterator[tuple[str, Any]], dump: Callable[[Any], Any]) -> tuple[str, Any] | None:

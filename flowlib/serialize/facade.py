@@ -119,7 +119,10 @@ def pack_res_spec_apply_message(
     func: Callable[..., Any], args: Any, kwargs: Any, resource_specification: Any, buffer_threshold: float = 128e6
 ) -> bytes:
     """Join a function, its arguments and what it needs into one message."""
-    parts = (serialize(resource_specification, buffer_threshold), pack_apply_message(func, args, kwargs, buffer_threshold))
+    parts = (
+        serialize(resource_specification, buffer_threshold),
+        pack_apply_message(func, args, kwargs, buffer_threshold),
+    )
     return pack_buffers(parts)
 
 

@@ -51,7 +51,6 @@ def used_submodules(code: CodeType, used: dict[str, Any]) -> list[str]:
     found = []
     for package in packages:
         start = package + "."
-        for name in list(sys.modules):
-            if name.startswith(start) and attributes.issuperset(name[len(start) :].split(".")) and importable(name):
-                found.append(name)
+        below = [name for name in list(sys.modules) if name.startswith(start)]
+        found += [n for n in below if attributes.issuperset(n[len(start) :].split(".")) and importable(n)]
     return sorted(found)

@@ -54,6 +54,8 @@ class Pickler(pickle.Pickler):
             return handler(self, obj)
         if issubclass(kind, type):
             return _class(self, obj)
+        if issubclass(kind, BaseException):
+            return _exception(obj)
         module = kind.__module__
         if module in _LATE_MODULES:
             late = _LATE.get((module, kind.__name__)) or _LATE.get((module, "*"))
@@ -284,7 +286,11 @@ def _class_blob(cls: Any, token: str, refer: bool) -> tuple[str, str, bytes]:
     if cached is not None:
         before = cached[0]
         # Describing a class costs a hundred times what comparing its attributes does.
-        if len(before) == len(now) and all(map(operator.is_, before.values(), now.values())) and list(before) == list(now):
+        if (
+            len(before) == len(now)
+            and all(map(operator.is_, before.values(), now.values()))
+            and list(before) == list(now)
+        ):
             return cached[1]
     body = dumps(cls, defining=True, refer=refer)
     blob = (token, _digest(body), body)
@@ -329,6 +335,21 @@ def _made_by_enum(name: str) -> bool:
 
 def _has_subclass_hook(cls: Any) -> bool:
     return any("__init_subclass__" in vars(base) for base in cls.__mro__[1:-1])
+
+
+# ------------------------------------------------------------------------------------------------------ exceptions
+
+_USUAL = (types.MethodDescriptorType, types.WrapperDescriptorType)
+
+
+def _exception(error: BaseException) -> Reduced:
+    kind = type(error)
+    if not isinstance(kind.__init__, FunctionType) or kind.__module__ == "flowlib.errors":
+        return NotImplemented
+    if not (isinstance(kind.__reduce__, _USUAL) and isinstance(kind.__reduce_ex__, _USUAL)):
+        return NotImplemented
+    # Pickle would call the class with ``args``, which are rarely what an __init__ of one's own takes.
+    return definitions.make_exception, (kind, error.args, vars(error))
 
 
 # ---------------------------------------------------------------------------------------- things of other libraries
@@ -402,4 +423,3 @@ _LATE: dict[tuple[str, str], Callable[[Pickler, Any], Reduced]] = {
     ("flowlib.app.app", "*"): _app,
 }
 _LATE_MODULES = {module for module, _ in _LATE}
-

@@ -185,4 +185,6 @@ def _why(value: Any, error: BaseException) -> str:
         return "it is nested too deeply to be pickled; flatten it or write it to a file"
     if isinstance(error, MemoryError):
         return "there is not enough memory to pickle it"
-    return explain.reason(error, explain.offender(iter([("the result", value)]), lambda v: pickling.dumps(v, refer=True)))
+    return explain.reason(
+        error, explain.offender(iter([("the result", value)]), lambda v: pickling.dumps(v, refer=True))
+    )

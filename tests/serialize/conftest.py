@@ -27,5 +27,5 @@ def zoo() -> Any:
     path = Path(__file__).with_name("zoo.py")
     module = ModuleType("notebook")
     sys.modules["notebook"] = module
-    exec(compile(path.read_text(), str(path), "exec"), vars(module))  # noqa: S102  # that is what notebooks do
+    exec(compile(path.read_text(), str(path), "exec"), vars(module))  # that is what notebooks do
     return module

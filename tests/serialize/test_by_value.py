@@ -269,7 +269,7 @@ def test_unsendable_arguments_are_explained(zoo: Any) -> None:
     """The error names the app, the argument and the path into it; a future gets a hint."""
     from concurrent.futures import Future
 
-    with pytest.raises(SerializationError, match="my_app.*argument 'k', key 1, item 0 of type _thread.lock"):
+    with pytest.raises(SerializationError, match=r"my_app.*argument 'k', key 1, item 0 of type _thread.lock"):
         dump_call((), {"k": {1: [zoo.lock]}}, "my_app")
     with pytest.raises(SerializationError, match=r"argument 0, attribute 'content' is a future .*pass its result\(\)"):
         dump_call((zoo.Box(Future()),), {})
@@ -277,5 +277,5 @@ def test_unsendable_arguments_are_explained(zoo: Any) -> None:
 
 def test_unsendable_module(zoo: Any) -> None:
     """A module that exists in memory only is refused by name."""
-    with pytest.raises(SerializationError, match="notebook.*this process only"):
+    with pytest.raises(SerializationError, match=r"notebook.*this process only"):
         dump_call((zoo,), {})

@@ -2,6 +2,7 @@
 
 Run as a script it calls a worker process with what ``__main__`` defines, and prints "done".
 """
+# ruff: noqa: ARG004, D103, PIE796, PT017, PYI024
 
 import abc
 import collections
