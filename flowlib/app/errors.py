@@ -11,4 +11,4 @@ from flowlib.errors import FlowlibError as FlowlibError
 from flowlib.errors import GeneratorResult as GeneratorResult
 from flowlib.errors import MissingOutputs as MissingOutputs
 from flowlib.errors import RemoteError as RemoteError
-from flowlib.serialize.envelope import RemoteExceptionWrapper as RemoteExceptionWrapper
+from flowlib.serialize.remote import RemoteExceptionWrapper as RemoteExceptionWrapper
