@@ -181,6 +181,11 @@ def combine(*layers: Mapping[str, Any]) -> TaskOptions:
     return TaskOptions(**merged) if merged else PLAIN
 
 
+def changed(options: TaskOptions, **values: Any) -> TaskOptions:
+    """A copy with other values, which are in final form."""
+    return TaskOptions(**{**{name: getattr(options, name) for name in NAMES}, **values})
+
+
 # ------------------------------------------------------------------------------------------------- a stretch of script
 
 block: ContextVar[Mapping[str, Any] | None] = ContextVar("flowlib_defaults", default=None)

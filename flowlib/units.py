@@ -24,7 +24,7 @@ _SECONDS = {
 _POWERS = "kmgtpe"
 
 
-def parse_time(value: float | str | timedelta, name: str = "time") -> float:
+def parse_time(value: object, name: str = "time") -> float:
     """Seconds, from a number or from text.
 
     Args:
@@ -93,7 +93,7 @@ def _time_of_clock(match: re.Match[str], text: str, name: str) -> float:
     return float(days or 0) * 86400 + sum(p * u for p, u in zip(parts, units, strict=False))
 
 
-def parse_size(value: float | str, name: str = "size") -> int:
+def parse_size(value: object, name: str = "size") -> int:
     """Bytes, from a number or from text.
 
     Args:
@@ -128,9 +128,9 @@ def _size_of_text(text: str, name: str) -> float:
             return number
         power = _POWERS.find(unit[0]) + 1
         if power and unit[1:] in ("", "i", "ib"):
-            return number * 1024**power
+            return number * 1024.0**power
         if power and unit[1:] == "b":
-            return number * 1000**power
+            return number * 1000.0**power
     raise ValueError(f"{name} is {text!r}, which is no size; write bytes or '500MB', '8GB', '8GiB'")
 
 

@@ -7,9 +7,13 @@ where the file is opened.  Nothing here touches a file.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from flowlib.errors import BadStdStreamFile
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from typing import TypeAlias
 
 
 class _AutoLogname(Enum):
@@ -21,6 +25,9 @@ class _AutoLogname(Enum):
 
 AUTO_LOGNAME: Final = _AutoLogname.AUTO_LOGNAME
 """As ``stdout`` or ``stderr``: a file whose name flowlib chooses, below the run directory."""
+
+Stream: TypeAlias = "str | PathLike[str] | tuple[str | PathLike[str], str] | _AutoLogname | None"
+"""What may be given as ``stdout`` or ``stderr``; a ``File`` is an ``os.PathLike``."""
 
 HEADER = "--> executable follows <--\n{command}\n--> end executable <--\n"
 """What a redirected standard error starts with. Scripts read the command back from it."""
