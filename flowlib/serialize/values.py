@@ -13,7 +13,7 @@ from io import BytesIO
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
-from flowlib.errors import DeserializationError, GeneratorResult, SerializationError
+from flowlib.errors import AppTimeout, DeserializationError, GeneratorResult, SerializationError
 from flowlib.serialize import definitions, known, pickling, plugins
 from flowlib.serialize.pickling import is_plain
 
@@ -77,6 +77,9 @@ def dump_value(value: Any) -> bytes:
             return body
     try:
         payload = pickling.dumps(value, refer=True)
+    except AppTimeout:
+        # The walltime ended meanwhile; that is the cause to tell.
+        raise
     except BaseException as e:  # pickling runs user code (__reduce__, __getstate__)
         raise SerializationError("the result", _why(value, e)) from e
     if _GLOBAL in payload and len(payload) <= TRIAL_LIMIT:
@@ -100,7 +103,7 @@ def load_value(payload: bytes, *, trial: bool = False) -> Any:
         if _GLOBAL not in payload:
             return pickle.loads(payload)
         return _Unpickler(BytesIO(payload)).load()
-    except DeserializationError:
+    except (DeserializationError, AppTimeout):
         raise
     except BaseException as e:  # user code runs while a result is unpickled; a result must not end its reader
         if isinstance(e, KeyboardInterrupt) and not trial:

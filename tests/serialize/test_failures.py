@@ -334,6 +334,18 @@ def test_arguments_that_cannot_be_rebuilt() -> None:
     assert isinstance(rebuild(decode_failure(payload)), errors.DeserializationError)
 
 
+class TimesOut:
+    """A value whose pickling is interrupted by the end of the walltime."""
+
+    def __reduce__(self) -> Any:
+        raise errors.AppTimeout("walltime")
+
+
+def test_walltime_while_a_result_is_pickled() -> None:
+    """A walltime that ends after the call, while its value is pickled, is told as what it is."""
+    assert isinstance(run(TimesOut), errors.AppTimeout)
+
+
 def test_results_that_cannot_be_sent() -> None:
     """Locks, generators and results that interrupt or exit when unpickled fail in the worker."""
     assert "Lock" in str(run(threading.Lock)) or "lock" in str(run(threading.Lock))
