@@ -453,7 +453,8 @@ class Engine:
         joins = _joins(record)
         outcome: Any
         if record.doomed or any(_is_lifted(f) and futures.failed(f) for f in joins):
-            state, outcome = FAILED, DependencyFailed(record.id, joins, JoinError)
+            bad = [f for f in joins if futures.failed(f)]
+            state, outcome = FAILED, DependencyFailed(record.id, bad, JoinError)
             if record.memoize:
                 self._tell_memoizer(record, lambda: self.memoizer.update_memo_exception(record, outcome.error))
         else:

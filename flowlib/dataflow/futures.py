@@ -544,7 +544,7 @@ class DependencyFailed(Failed):
 
     Args:
         tid: The task.
-        futures: What it depends on, or a function that finds it.
+        futures: Those that failed, or a function that finds all that it depends on.
         kind: Class of the exception.
     """
 
@@ -574,10 +574,8 @@ class DependencyFailed(Failed):
         """Failed futures that this failure is made of."""
         futures = self._futures
         if callable(futures):
-            futures = futures()
-        failures = [f for f in dict.fromkeys(futures or ()) if f.done() and failed(f)]
-        self._futures = failures
-        return failures
+            self._futures = futures = [f for f in dict.fromkeys(futures()) if f.done() and failed(f)]
+        return futures or []
 
 
 _explaining = threading.RLock()

@@ -38,7 +38,7 @@ class Frozen:
     derived: int = field(init=False, default=5)
 
 
-Point = namedtuple("Point", "x y")
+Point = namedtuple("Point", "x y")  # noqa: PYI024  # users write both
 
 
 class MyList(list[Any]):

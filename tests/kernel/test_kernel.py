@@ -170,7 +170,9 @@ class Scripted(FlowlibExecutor):
     def start(self) -> None:
         """Nothing to start."""
 
-    def submit(self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def submit(
+        self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> Any:
         """A future that ends as the next outcome says; left open where there is none."""
         future: Future[Any] = Future()
         self.futures.append(future)
@@ -492,7 +494,7 @@ def test_cleanup_does_not_wait_for_threads(make_kernel: MakeKernel) -> None:
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_exit_modes(make_kernel: MakeKernel, raises: bool) -> None:
-    """"wait" waits, but not after an exception; "skip" leaves the run alone."""
+    """ "wait" waits, but not after an exception; "skip" leaves the run alone."""
     kernel = make_kernel(exit_mode="wait")
     gate: Future[int] = Future()
     future = kernel.submit(inc, [gate])
@@ -554,14 +556,15 @@ def test_failed_start_leaves_nothing(make_kernel: MakeKernel) -> None:
 
 def test_records_of_the_run(make_kernel: MakeKernel) -> None:
     """The event log tells of the run, its app, its executor and each step of a task."""
-    from flowlib.events.reader import read_events
+    from flowlib.events.reader import EventReader
     from flowlib.events.schema import Code
 
     kernel = make_kernel()
     future = kernel.submit(inc, [kernel.submit(inc, [1])])
     assert future.result(DEADLINE) == 3
     kernel.cleanup()
-    records = list(read_events(os.path.join(kernel.run_dir, "events.log")))
+    with EventReader(os.path.join(kernel.run_dir, "events.log")) as reader:
+        records = list(reader.read())
     codes = [record[0] for record in records]
     assert codes[0] == Code.RUN_STARTED
     assert codes[-1] == Code.RUN_ENDED
