@@ -96,17 +96,18 @@ class SingleNodeLauncher(Launcher):
         export = "export CORES=$(getconf _NPROCESSORS_ONLN)"
         if copies == 1:
             return f"{export}\n{command}"
-        # Bash lets background jobs ignore SIGINT, and what runs in them would inherit that. A signal with a trap makes
-        # `wait` return before its time; then it waits again, so that the job ends after its copies.
+        # A signal would interrupt `wait`, and bash can lose exit codes then: so SIGTERM, which reaches the copies as
+        # well, is ignored here, and the script ends after them. A copy acts on it once its running command has ended.
+        # In background jobs bash ignores SIGINT, which what runs there would inherit.
         enough = "1" if self.fail_on_any else str(copies)
         lines = [
             export,
             "flowlib_command() {",
             "trap - INT QUIT",
-            "trap : TERM",
+            "trap 'exit 143' TERM",
             command,
             "}",
-            "trap 'flowlib_signal=1' TERM",
+            "trap '' TERM",
             "flowlib_pids=()",
             f"for ((flowlib_i = 0; flowlib_i < {copies}; flowlib_i++)); do",
             "    flowlib_command &",
@@ -115,12 +116,8 @@ class SingleNodeLauncher(Launcher):
             "flowlib_failed=0",
             "flowlib_code=0",
             'for flowlib_pid in "${flowlib_pids[@]}"; do',
-            "    flowlib_signal=1",
-            '    while [ -n "$flowlib_signal" ]; do',
-            "        flowlib_signal=",
-            '        wait "$flowlib_pid"',
-            "        flowlib_last=$?",
-            "    done",
+            '    wait "$flowlib_pid"',
+            "    flowlib_last=$?",
             "    if [ $flowlib_last -ne 0 ]; then",
             "        flowlib_failed=$((flowlib_failed + 1))",
             "        flowlib_code=$flowlib_last",

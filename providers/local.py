@@ -32,8 +32,11 @@ from flowlib.launchers import Launcher, SingleNodeLauncher, check_launcher
 from flowlib.providers import trees
 from flowlib.providers.base import ExecutionProvider, check_blocks, safe_name
 
-TERM_GRACE = 1.0
-"""Seconds between SIGTERM and SIGKILL when a job is cancelled."""
+TERM_WAITS = (0.05, 0.2, 0.75)
+"""When a job is cancelled, seconds after each SIGTERM; then follows SIGKILL.
+
+More than one, since bash can miss a signal that comes while it starts a command.
+"""
 ORPHAN_GRACE = 2
 """The same when it is ended because its driver is gone."""
 
@@ -80,7 +83,7 @@ class LocalProvider(ExecutionProvider):
         >>> print(provider.render_script("manager block-0.json", 1, "job"))
         #!/usr/bin/env bash
         export JOBNAME=job
-        trap : TERM
+        trap 'exit 143' TERM
         export OMP_NUM_THREADS=1
         export CORES=$(getconf _NPROCESSORS_ONLN)
         manager block-0.json
@@ -136,8 +139,8 @@ class LocalProvider(ExecutionProvider):
 
     def render_script(self, command: str, tasks_per_node: int = 1, job_name: str = "flowlib.auto") -> str:
         """The script of a job; see ``ExecutionProvider.render_script``."""
-        # With a trap, bash lets the running command end before it acts on a SIGTERM to the group.
-        lines = ["#!/usr/bin/env bash", f"export JOBNAME={shlex.quote(job_name)}", "trap : TERM"]
+        # With a trap, bash lets the running command end before it acts on a SIGTERM to the whole group.
+        lines = ["#!/usr/bin/env bash", f"export JOBNAME={shlex.quote(job_name)}", "trap 'exit 143' TERM"]
         if self.worker_init:
             lines.append(self.worker_init)
         lines.append(self.launcher(command, tasks_per_node, self.nodes_per_block))
@@ -207,7 +210,7 @@ class LocalProvider(ExecutionProvider):
         if live:
             for job in live:
                 job.cancelled = True
-            _end(live, max(TERM_GRACE, float(self.cmd_timeout)))
+            _end(live, max(1.0, float(self.cmd_timeout)))
         return [job is not None and job.ended() for job in jobs]
 
     def descriptors(self) -> list[int]:
@@ -323,9 +326,12 @@ def _end(jobs: list[_Job], patience: float) -> None:
     """End jobs with everything below them and in their sessions; returns when they are gone or patience is over."""
     roots = {job.process.pid for job in jobs}
     family = trees.descendants(roots)
-    for pid in roots:
-        _signal_group(pid, signal.SIGTERM)
-    _until_closed(jobs, TERM_GRACE)
+    for seconds in TERM_WAITS:
+        for job in jobs:
+            if not job.ended():
+                _signal_group(job.process.pid, signal.SIGTERM)
+        if _until_closed(jobs, seconds):
+            break
     family |= trees.descendants(roots) | trees.members(roots)
     for process in family:
         if process.pid not in roots:
@@ -337,15 +343,17 @@ def _end(jobs: list[_Job], patience: float) -> None:
     _until_closed(jobs, patience)
 
 
-def _until_closed(jobs: list[_Job], seconds: float) -> None:
+def _until_closed(jobs: list[_Job], seconds: float) -> bool:
+    """Wait until all jobs ended; whether they did within that time."""
     deadline = time.monotonic() + seconds
     waiting = {job.alive for job in jobs if job.alive >= 0}
     while waiting:
         left = deadline - time.monotonic()
         closed = _readable(list(waiting), max(0.0, left))
         if not closed:
-            return
+            return False
         waiting -= set(closed)
+    return True
 
 
 def _readable(fds: list[int], seconds: float) -> list[int]:
