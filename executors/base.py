@@ -41,6 +41,9 @@ class FlowlibExecutor(ABC):
         report: Where outcomes go.
         emit: Where events go (see ``flowlib.events``).
         event_index: The executor's number in events.
+        strategy: How blocks are scaled, as in ``Config``; so are the next two.
+        strategy_period: Seconds between looks at the load.
+        max_idletime: Seconds after which idle blocks may go.
         in_process: Class attribute. Its tasks run in the driver's process; ``record.context`` is set for it.
         forwards_pickled: Class attribute. ``launch`` takes values of other tasks as their pickled outcomes
             (``flowlib.serialize.values.Pickled``), so that the driver never unpickles what it only passes on.
@@ -48,6 +51,9 @@ class FlowlibExecutor(ABC):
 
     label: str = "undefined"
     event_index: int = -1
+    strategy: str = "simple"
+    strategy_period: float = 5.0
+    max_idletime: float = 120.0
     in_process: bool = False
     forwards_pickled: bool = False
     run_dir: str = "."

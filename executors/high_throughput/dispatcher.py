@@ -409,6 +409,14 @@ class Dispatcher:
             idle[block] = min(idle.get(block, seconds), seconds)
         return idle
 
+    def running_in_blocks(self) -> dict[str, int]:
+        """For each block with managers: the tasks they have."""
+        running: dict[str, int] = {}
+        for manager in self.managers.values():
+            block = manager.facts.block
+            running[block] = running.get(block, 0) + manager.used
+        return running
+
     def forget_functions(self, functions: Iterable[int]) -> None:
         """These functions are not used any more."""
         gone = set(functions)

@@ -23,6 +23,7 @@ import zmq
 
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.admission import Admission
+from flowlib.executors.high_throughput.binding import bind
 from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Key, Registration
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.lost import lost_payload
@@ -37,6 +38,8 @@ LINGER = 1.0
 STEAL_AFTER = 0.02
 """Seconds for which tasks may be prefetched at one manager while another is idle."""
 _TICK = 1.0
+_LAST_WORDS = 0.3
+"""Seconds in which the last messages of a manager that is known to be dead arrive."""
 _COMPLAINTS = 100
 
 Payload = Any
@@ -65,6 +68,7 @@ class Interchange:
         self._identities: dict[str, bytes] = {}
         self._draining_blocks: set[str] = set()
         self._complaints = 0
+        self._dying: list[tuple[float, str, str]] = []
         now = clock()
         self._beat_at = now + setup.heartbeat_period
         self._steal_at: float | None = None
@@ -83,7 +87,7 @@ class Interchange:
         }
 
     def _make_router(self) -> zmq.Socket[bytes]:
-        router = self._context.socket(zmq.ROUTER)
+        router: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
         router.linger = 0
         router.sndhwm = router.rcvhwm = 0
         router.router_mandatory = 1
@@ -128,6 +132,8 @@ class Interchange:
                 watching_out = link.unsent
                 poller.modify(link.fileno(), zmq.POLLIN | zmq.POLLOUT if watching_out else zmq.POLLIN)
             wake_at = tick_at if self._steal_at is None else min(tick_at, self._steal_at)
+            if self._dying:
+                wake_at = min(wake_at, self._dying[0][0])
             asleep_from = clock()
             ready = dict(poller.poll(max(0, int((wake_at - asleep_from) * 1000) + 1)))
             now = clock()
@@ -144,6 +150,9 @@ class Interchange:
                 admission.answer()
             if router in ready:
                 self._hear_managers(now)
+            while self._dying and now >= self._dying[0][0]:
+                _, name, why = self._dying.pop(0)
+                self._give_up(name, why, for_good=True)
             if now >= tick_at:
                 tick_at = now + tick
                 self._tick(now)
@@ -240,6 +249,9 @@ class Interchange:
         core, now = self._core, self._clock()
         if name == "managers":
             return [self._describe(manager, now) for manager in core.managers.values()]
+        if name == "load":
+            running, idle = core.running_in_blocks(), core.idle_blocks(now)
+            return {"running": core.outstanding, "blocks": {b: (running[b], idle[b]) for b in idle}}
         if name == "idle":
             return core.idle_blocks(now)
         if name == "hold_manager":
@@ -252,6 +264,11 @@ class Interchange:
             for manager in drained:
                 self._drain(manager, "the block is not needed any more")
             return drained
+        if name == "block_ended":
+            block, why = arguments
+            dead = [manager.name for manager in core.of_block(block)]
+            self._dying += [(now + _LAST_WORDS, manager, why) for manager in dead]
+            return dead
         log.error("the driver sent the command %r, which is unknown", name)
         return None
 
@@ -484,59 +501,6 @@ def resolve(results: list[m.Result], attachments: Sequence[Payload]) -> None:
             result.payload = attachments[payload]
 
 
-def bind(router: zmq.Socket[bytes], addresses: Sequence[str], ports: tuple[int, int]) -> int:
-    """Bind all addresses to one port.
-
-    Args:
-        router: What to bind.
-        addresses: Without port.
-        ports: The range to choose from, both ends included; ``(0, 0)`` for any.
-
-    Returns:
-        The port.
-
-    Raises:
-        OSError: None is free, or an address is not this machine's.
-    """
-    low, high = ports
-    candidates: list[int] = [0] * 10
-    if low:
-        # Runs that start at the same moment should not all try the same ports in the same order.
-        first = low + (os.getpid() * 7919) % (high - low + 1)
-        candidates = [*range(first, high + 1), *range(low, first)]
-    reason = ""
-    for candidate in candidates:
-        bound: list[str] = []
-        port = candidate
-        try:
-            for address in addresses:
-                _set_family(router, address)
-                router.bind(f"{address}:{port}")
-                bound.append(router.getsockopt_string(zmq.LAST_ENDPOINT))
-                port = int(bound[-1].rpartition(":")[2])
-        except zmq.ZMQError as e:
-            reason = f"{address}:{port}: {e.strerror}"
-            for endpoint in bound:
-                router.unbind(endpoint)
-            if e.errno not in (zmq.EADDRINUSE, _EACCES):
-                break
-            continue
-        return port
-    where = f"in {low}-{high}" if low != high else f"{low}" if low else "of any number"
-    raise OSError(
-        f"the interchange cannot listen on {', '.join(addresses)}, port {where} ({reason}); "
-        "give an address of this machine, and a free port (worker_port) or range (worker_port_range)"
-    )
-
-
-_EACCES = 13
-
-
-def _set_family(router: zmq.Socket[bytes], address: str) -> None:
-    """Let "*" mean both families where the machine has both."""
-    router.ipv6 = ":" in address.removeprefix("tcp://") or ("*" in address and socket.has_dualstack_ipv6())
-
-
 def main(arguments: Sequence[str]) -> None:
     """Run the interchange on an inherited socket."""
     link = Link(socket.socket(fileno=int(arguments[0])))
@@ -560,7 +524,7 @@ def _first_message(link: Link, patience: float = 60.0) -> m.Setup:
         left = give_up_at - time.monotonic()
         if left <= 0:
             _exit(f"the driver said nothing for {patience:g} s")
-        if poller.poll(left * 1000):
+        if poller.poll(int(left * 1000) + 1):
             try:
                 received = link.receive()
             except LinkClosed:

@@ -331,7 +331,8 @@ class Command(msgspec.Struct, array_like=True, tag=44):
     """A question or order from the driver, answered by one ``Reply`` with the same number.
 
     Names: "managers" (list of dicts), "hold_block" ``[block]``, "hold_manager" ``[manager]``,
-    "drain_blocks" ``[blocks]``, "idle" (seconds idle by block).
+    "drain_blocks" ``[blocks]``, "block_ended" ``[block, why]``, "idle" (seconds idle by block), "load" (``{"running":
+    tasks at managers, "blocks": {block: [tasks there, seconds idle]}}``).
     """
 
     number: int

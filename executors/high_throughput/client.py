@@ -1,0 +1,561 @@
+"""The driver's end of an interchange: the process, the thread that talks to it, and the attempts that are out.
+
+Any thread launches: it puts a task into a queue and wakes the I/O thread if that is asleep.  The I/O thread sends what
+has gathered, so batches form by themselves when there is much to do and cost no time when there is little.
+
+An attempt is in ``_pending`` from its launch to its outcome.  Whoever takes it out tells how it ended, so each is told
+once, also when the interchange dies at the same moment.  Once ``error`` is set the table only empties.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flowlib.dataflow.outcomes import Blame, Failed
+from flowlib.errors import BadStateException, ExecutorError, InterchangeLost, InternalConsistencyError, TaskLost
+from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput.link import Link, LinkClosed
+from flowlib.executors.high_throughput.outcomes import Pickled, RemoteFailed
+from flowlib.executors.high_throughput.tail import tail_of
+from flowlib.executors.high_throughput.wake import Wake
+
+BATCH = 512
+"""Most tasks in one message."""
+PATIENCE = 60.0
+"""Seconds in which an interchange must be up."""
+
+Key = tuple[int, int]
+Outcome = Any
+Ended = tuple[Any, int, Outcome]
+
+_OK = int(m.Status.OK)
+_WITHDRAWN = int(m.Status.WITHDRAWN)
+_INLINE = m.INLINE_LIMIT
+
+
+class Hooks:
+    """What a client tells its executor. All are called in the I/O thread, and must not block.
+
+    Attributes:
+        report: Takes ``(owner, attempt, outcome)`` triples; may be called from any thread.
+        ended: Takes a manager's name and the results of attempts that ended there, for the event log.
+        manager_changed: Takes ``ManagerChanged``.
+        noted: Takes ``Note``.
+        pressed: Takes the number of attempts that are out, when it is above what ``pressed`` returned last, or fell to
+            0. Returns above what to call it again.
+        broken: The client is at its end, because of this. At most once, perhaps in another thread.
+    """
+
+    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "report")
+
+    def __init__(
+        self,
+        report: Callable[[list[Ended]], None],
+        ended: Callable[[str, list[m.Result]], None],
+        manager_changed: Callable[[m.ManagerChanged], None],
+        noted: Callable[[m.Note], None],
+        pressed: Callable[[int], int],
+        broken: Callable[[BaseException], None],
+    ) -> None:
+        self.report = report
+        self.ended = ended
+        self.manager_changed = manager_changed
+        self.noted = noted
+        self.pressed = pressed
+        self.broken = broken
+
+
+class _Answer:
+    """A reply that a thread waits for."""
+
+    __slots__ = ("event", "value")
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.value: Any = None
+
+    def give(self, value: Any) -> None:
+        self.value = value
+        self.event.set()
+
+
+class Client:
+    """Starts an interchange and talks to it; see ``start``.
+
+    Args:
+        label: The executor's label.
+        command: Command line of the interchange, without the descriptor.
+        environment: Its environment.
+        log: File for what it prints.
+        setup: Makes its first message; called in the I/O thread, because making keys takes a while.
+        heartbeat_period: Seconds between signs of life.
+        heartbeat_threshold: Seconds of silence after which it counts as hung.
+        hooks: Where news goes.
+
+    Attributes:
+        error: What broke it; None while it works.
+    """
+
+    def __init__(
+        self,
+        *,
+        label: str,
+        command: Sequence[str],
+        environment: dict[str, str],
+        log: str,
+        setup: Callable[[], m.Setup],
+        heartbeat_period: float,
+        heartbeat_threshold: float,
+        hooks: Hooks,
+    ) -> None:
+        self.label = label
+        self.error: BaseException | None = None
+        self._log = log
+        self._make_setup = setup
+        self._period = heartbeat_period
+        self._threshold = heartbeat_threshold
+        self._hooks = hooks
+        self._pending: dict[Key, Any] = {}
+        self._outgoing: deque[Any] = deque()
+        self._cancelling: dict[Key, _Answer] = {}
+        self._replies: dict[int, _Answer] = {}
+        self._numbers = iter(range(1, sys.maxsize))
+        self._bound = _Answer()
+        self._lock = threading.Lock()
+        self._closing = False
+        self._command = command
+        self._environment = environment
+        self._process: subprocess.Popen[bytes]
+        self._link: Link
+        self._thread: threading.Thread
+        self._wake = Wake()
+        # True: whoever queues something need not wake the thread.
+        self._awake = True
+        self._pressed_above = 0
+        self._emptied = True
+
+    # ---------------------------------------------------------------------------------------------------- any thread
+
+    def start(self) -> None:
+        """Start the interchange and the thread. Waits for nothing.
+
+        Raises:
+            ExecutorError: The process cannot be started.
+        """
+        try:
+            self._process, ours = _start(self.label, self._command, self._environment, self._log)
+        except ExecutorError:
+            self._wake.close()
+            raise
+        self._link = Link(ours)
+        _clients.add(self)
+        self._thread = threading.Thread(target=self._run, name=f"flowlib-io-{self.label}", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int:
+        """The interchange's process."""
+        return self._process.pid
+
+    @property
+    def outstanding(self) -> int:
+        """Attempts that are out."""
+        return len(self._pending)
+
+    def launch(self, owner: Any, task: m.Task) -> None:
+        """Send a task; how it ends is reported with ``owner``.
+
+        Raises:
+            BadStateException: The interchange is gone.
+        """
+        key = (task.task, task.attempt)
+        self._pending[key] = owner
+        self._outgoing.append(task)
+        # After the entry is made: whoever breaks the client either finds it, or has set `error` before this line.
+        if self.error is not None and self._pending.pop(key, None) is not None:
+            raise BadStateException(self.label, self.error)
+        if not self._awake:
+            self._awake = True
+            self._wake.call()
+
+    def send(self, message: Any) -> None:
+        """Send a message or a function body in the order of the calls."""
+        self._outgoing.append(message)
+        if not self._awake:
+            self._awake = True
+            self._wake.call()
+
+    def port(self, timeout: float) -> int:
+        """The port that the interchange listens on.
+
+        Raises:
+            BadStateException: It does not come up.
+        """
+        self._bound.event.wait(timeout)
+        if self.error is not None:
+            raise BadStateException(self.label, self.error)
+        if self._bound.value is None:
+            raise ExecutorError(self.label, f"the interchange did not come up within {timeout:g} s; log: {self._log}")
+        port: int = self._bound.value
+        return port
+
+    def cancel(self, key: Key, timeout: float = 1.0) -> bool:
+        """Withdraw an attempt that no worker has begun; whether that is certain."""
+        if key not in self._pending or threading.current_thread() is self._thread:
+            return False
+        with self._lock:
+            answer = self._cancelling.get(key)
+            if answer is None:
+                answer = self._cancelling[key] = _Answer()
+        self.send(m.Cancel([key]))
+        if self.error is None:
+            answer.event.wait(timeout)
+        with self._lock:
+            # From here on a late answer finds nobody waiting, and is reported instead.
+            self._cancelling.pop(key, None)
+        return answer.value is True
+
+    def ask(self, name: str, arguments: Sequence[Any] = (), timeout: float = 5.0) -> Any:
+        """Put a command to the interchange and wait for the reply.
+
+        Raises:
+            BadStateException: The interchange is gone.
+            ExecutorError: No reply in time.
+        """
+        answer = _Answer()
+        number = next(self._numbers)
+        self._replies[number] = answer
+        self.send(m.Command(number, name, list(arguments)))
+        if self.error is None:
+            answer.event.wait(timeout)
+        self._replies.pop(number, None)
+        if answer.event.is_set():
+            return answer.value
+        if self.error is not None:
+            raise BadStateException(self.label, self.error)
+        raise ExecutorError(self.label, f"the interchange did not answer {name!r} within {timeout:g} s")
+
+    def ask_later(self, name: str, arguments: Sequence[Any], take: Callable[[Any], None]) -> None:
+        """Put a command to the interchange; ``take`` gets the reply, in the I/O thread, unless that never comes."""
+        answer = _Later(take)
+        number = next(self._numbers)
+        self._replies[number] = answer
+        self.send(m.Command(number, name, list(arguments)))
+
+    def end(self) -> None:
+        """Tell the interchange to end its managers and itself. Does not wait."""
+        self._closing = True
+        self.send(m.Shutdown("the executor was shut down"))
+
+    def close(self, deadline: float) -> list[tuple[Any, int]]:
+        """See the interchange end, or end it; close everything.
+
+        Args:
+            deadline: ``time.monotonic()`` at which patience ends.
+
+        Returns:
+            ``(owner, attempt)`` of what was still out.
+        """
+        if not self._closing:
+            self.end()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(max(0.0, deadline - time.monotonic()))
+        self._end_process(max(0.0, deadline - time.monotonic()))
+        if threading.current_thread() is not self._thread:
+            # The link is at its end now, whatever the interchange did.
+            self._thread.join(5.0)
+        self._wake.close()
+        _clients.discard(self)
+        if self.error is None:
+            self.error = ExecutorError(self.label, "was shut down")
+        self._release()
+        return [(owner, key[1]) for key, owner in self._drain()]
+
+    def fail(self, error: BaseException) -> None:
+        """Give up: everything that is out fails with ``BadStateException`` because of ``error``."""
+        with self._lock:
+            if self.error is not None:
+                return
+            self.error = error
+        self._process.kill()
+        self._hooks.broken(error)
+        batch: list[Ended] = []
+        for key, owner in self._drain():
+            batch.append((owner, key[1], Failed(BadStateException(self.label, error), Blame.REFUSED)))
+        self._release()
+        if batch:
+            self._hooks.report(batch)
+
+    def _drain(self) -> list[tuple[Key, Any]]:
+        drained: list[tuple[Key, Any]] = []
+        while self._pending:
+            try:
+                drained.append(self._pending.popitem())
+            except KeyError:
+                break
+        return drained
+
+    def _release(self) -> None:
+        """Let go of the threads that wait for an answer."""
+        self._bound.event.set()
+        for answer in [*self._cancelling.values(), *self._replies.values()]:
+            answer.event.set()
+
+    def _end_process(self, patience: float) -> None:
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait(10)
+
+    def in_child(self) -> None:
+        """After a fork: the child must not hold the link open, or the interchange would outlive this process."""
+        self._link.close()
+
+    # ---------------------------------------------------------------------------------------------------- I/O thread
+
+    def _run(self) -> None:
+        try:
+            self._link.send([m.encode(self._make_setup())])
+            self._loop()
+        except LinkClosed:
+            if not self._closing:
+                self.fail(self._lost("it ended"))
+        except BaseException as e:  # noqa: BLE001
+            # Whatever it is: without this thread no task ever ends, so all of them fail, with the cause.
+            error = InternalConsistencyError(f"the I/O thread of {self.label} failed: {type(e).__name__}: {e}")
+            error.__cause__ = e
+            self.fail(error)
+        finally:
+            self._link.close()
+            if self.error is not None:
+                self._end_process(1.0)
+
+    def _lost(self, what: str) -> InterchangeLost:
+        """The error that says how the interchange ended."""
+        code: int | None = None
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            pass
+        how = what if code is None else f"it was killed by signal {-code}" if code < 0 else f"it ended with code {code}"
+        return InterchangeLost(self.label, f"the interchange is gone: {how}; log: {self._log}{tail_of(self._log)}")
+
+    def _loop(self) -> None:
+        link, wake, outgoing = self._link, self._wake, self._outgoing
+        selector = selectors.DefaultSelector()
+        selector.register(wake.fileno(), selectors.EVENT_READ, wake)
+        link_key = selector.register(link.fileno(), selectors.EVENT_READ, link)
+        try:
+            clock = time.monotonic
+            heard = started = clock()
+            beat_at = heard + self._period
+            while self.error is None:
+                if link.unsent != (link_key.events != selectors.EVENT_READ):
+                    events = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.unsent else 0)
+                    link_key = selector.modify(link.fileno(), events, link)
+                now = clock()
+                self._awake = False
+                timeout = 0.0 if outgoing and not link.unsent else max(0.0, beat_at - now)
+                ready = selector.select(timeout)
+                self._awake = True
+                woke = clock()
+                if woke - now > timeout + self._period:
+                    # This process stood still, so the silence means nothing.
+                    heard += woke - now
+                for key, events in ready:
+                    if key.data is wake:
+                        wake.clear()
+                    else:
+                        if events & selectors.EVENT_WRITE:
+                            link.flush()
+                        if events & selectors.EVENT_READ:
+                            heard = woke
+                            self._receive()
+                if outgoing and not link.unsent:
+                    self._transmit()
+                self._look_at_load()
+                if woke >= beat_at:
+                    beat_at = woke + self._period
+                    link.send([m.encode(m.Heartbeat(time.time()))])
+                    if woke - heard > self._threshold:
+                        self.fail(self._hung(f"nothing was heard from it for {self._threshold:g} s"))
+                    elif not self._bound.event.is_set() and woke - started > PATIENCE:
+                        self.fail(self._hung(f"it did not come up within {PATIENCE:g} s"))
+        finally:
+            selector.close()
+
+    def _look_at_load(self) -> None:
+        out = len(self._pending)
+        if out > self._pressed_above or (not out and not self._emptied):
+            self._emptied = not out
+            self._pressed_above = self._hooks.pressed(out)
+        elif out:
+            self._emptied = False
+
+    def _hung(self, what: str) -> InterchangeLost:
+        self._process.kill()
+        self._process.wait(10)
+        return InterchangeLost(self.label, f"the interchange was killed, because {what}; log: {self._log}")
+
+    def _transmit(self) -> None:
+        """Send what has gathered, as long as the socket takes it."""
+        outgoing, link = self._outgoing, self._link
+        tasks: list[m.Task] = []
+        functions: list[m.Function] = []
+        while outgoing and not link.unsent:
+            item = outgoing.popleft()
+            if type(item) is m.Task:
+                tasks.append(item)
+                if len(tasks) < BATCH:
+                    continue
+            elif type(item) is m.Function:
+                functions.append(item)
+                continue
+            self._send_tasks(tasks, functions)
+            tasks, functions = [], []
+            if type(item) is not m.Task:
+                link.send([m.encode(item)])
+        self._send_tasks(tasks, functions)
+
+    def _send_tasks(self, tasks: list[m.Task], functions: list[m.Function]) -> None:
+        if not tasks and not functions:
+            return
+        attachments: list[Any] = []
+        for task in tasks:
+            payload: Any = task.payload
+            if len(payload) > _INLINE:
+                task.payload = len(attachments)
+                attachments.append(payload)
+        self._link.send([m.encode(m.Tasks(tasks, functions)), *attachments])
+
+    def _receive(self) -> None:
+        batch: list[Ended] = []
+        for frames in self._link.receive():
+            message = m.decode(frames[0])
+            if type(message) is m.Results:
+                self._take(message, frames, batch)
+            elif batch:
+                # What a message says may rest on the results before it.
+                self._hooks.report(batch)
+                batch = []
+                self._hear(message)
+            else:
+                self._hear(message)
+        if batch:
+            self._hooks.report(batch)
+
+    def _take(self, message: m.Results, frames: list[bytes], batch: list[Ended]) -> None:
+        pending = self._pending
+        ended: list[m.Result] = []
+        for result in message.results:
+            key = (result.task, result.attempt)
+            payload = result.payload
+            if type(payload) is int:
+                payload = result.payload = frames[payload + 1]
+            status = result.status
+            if status == _WITHDRAWN and self._confirm(key, True):
+                pending.pop(key, None)
+                continue
+            owner = pending.pop(key, None)
+            if owner is None:
+                continue
+            if self._cancelling:
+                self._confirm(key, False)
+            outcome: Outcome
+            if status == _OK:
+                outcome = Pickled(payload)  # type: ignore[arg-type]
+            elif status == _WITHDRAWN:
+                outcome = Failed(TaskLost("the task was withdrawn too late to be cancelled"), Blame.INFRASTRUCTURE)
+            else:
+                outcome = RemoteFailed(payload, status)  # type: ignore[arg-type]
+            batch.append((owner, result.attempt, outcome))
+            ended.append(result)
+        if ended:
+            self._hooks.ended(message.manager, ended)
+
+    def _confirm(self, key: Key, withdrawn: bool) -> bool:
+        """Answer the thread that cancels an attempt; whether there is one."""
+        with self._lock:
+            answer = self._cancelling.pop(key, None)
+            if answer is None:
+                return False
+            answer.give(withdrawn)
+            return True
+
+    def _hear(self, message: m.Message) -> None:
+        if type(message) is m.NotCancelled:
+            for task, attempt in message.tasks:
+                self._confirm((task, attempt), False)
+        elif type(message) is m.ManagerChanged:
+            self._hooks.manager_changed(message)
+        elif type(message) is m.Note:
+            self._hooks.noted(message)
+        elif type(message) is m.Reply:
+            answer = self._replies.pop(message.number, None)
+            if answer is not None:
+                answer.give(message.value)
+        elif type(message) is m.Bound:
+            if message.error:
+                self.fail(ExecutorError(self.label, message.error))
+            else:
+                self._bound.give(message.port)
+        elif type(message) is not m.Heartbeat:
+            raise InternalConsistencyError(f"the interchange sent a {type(message).__name__}")
+
+
+class _Later(_Answer):
+    """A reply that nobody waits for."""
+
+    __slots__ = ("_take",)
+
+    def __init__(self, take: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def give(self, value: Any) -> None:
+        self._take(value)
+
+
+def _start(
+    label: str, command: Sequence[str], environment: dict[str, str], log: str
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    ours, theirs = socket.socketpair()
+    try:
+        with open(log, "ab") as output:
+            process = subprocess.Popen(
+                [*command, str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,
+            )
+    except OSError as e:
+        ours.close()
+        raise ExecutorError(label, f"cannot start the interchange ({' '.join(command)}): {e}") from e
+    finally:
+        theirs.close()
+    return process, ours
+
+
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client.in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork)

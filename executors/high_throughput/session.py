@@ -1,0 +1,345 @@
+"""One run of a high-throughput executor, from its start to its shutdown.
+
+Everything that must not outlive a run is here: the client, the blocks, keys, what is known of managers.  The executor
+makes a new one for each start.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from flowlib.dataflow.crew import Crew
+from flowlib.dataflow.outcomes import Failed
+from flowlib.errors import ExecutorError, VersionMismatch
+from flowlib.events.schema import Code
+from flowlib.executors.blocks import BlockManager
+from flowlib.executors.high_throughput import keys, launch, reach
+from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput.client import Client, Ended, Hooks
+from flowlib.executors.high_throughput.fleet import Fleet
+from flowlib.executors.high_throughput.functions import Functions
+from flowlib.providers.base import safe_name
+from flowlib.scaling import Load, Settings
+from flowlib.serialize.envelope import decode_failure
+
+if TYPE_CHECKING:
+    from flowlib.executors.high_throughput.executor import HighThroughputExecutor
+
+logger = logging.getLogger(__name__)
+
+SHUTDOWN = 5.0
+"""Seconds that a shutdown takes at most."""
+_PORT_WAIT = 60.0
+_TEXT = 2000
+_TRY_ENDED = int(Code.TRY_ENDED)
+_OK = int(m.Status.OK)
+_WORKER_LOST = int(m.Status.WORKER_LOST)
+
+
+class Direct:
+    """A call that came by ``submit``, without a kernel.
+
+    Attributes:
+        future: Its future.
+        func: Kept, so that its body stays known as long as the call is out.
+    """
+
+    __slots__ = ("func", "future")
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self.future: Future[Any] = Future()
+        self.future.set_running_or_notify_cancel()
+        self.func = func
+
+    def end(self, outcome: Any) -> None:
+        """Set the future; unpickles what the worker sent."""
+        try:
+            if isinstance(outcome, Failed):
+                raise outcome.error
+            value = outcome.value()
+        except Exception as e:  # noqa: BLE001
+            # The boundary to the user's code and to what it made: its failure is the future's.
+            self.future.set_exception(e)
+        else:
+            self.future.set_result(value)
+
+
+class Session:
+    """A run of an executor.
+
+    Args:
+        executor: Its parameters are read once; see ``HighThroughputExecutor.start``.
+
+    Attributes:
+        client: Talks to the interchange.
+        blocks: Has the blocks.
+        functions: Numbers of functions.
+        fleet: What is known of the managers.
+    """
+
+    def __init__(self, executor: HighThroughputExecutor) -> None:
+        self._executor = executor
+        self.label = executor.label
+        self.fleet = Fleet()
+        self._emit = executor.emit
+        self._index = executor.event_index
+        self._server = keys.KeyPair()
+        self._directs: Crew | None = None
+        self._pressed_above = 0
+        os.makedirs(executor.logdir, mode=0o700, exist_ok=True)
+        module = "flowlib.executors.high_throughput.interchange"
+        self.client = Client(
+            label=self.label,
+            command=executor.interchange_launch_cmd or [sys.executable, "-m", module],
+            environment=launch.child_environment(),
+            log=os.path.join(executor.logdir, "interchange.log"),
+            setup=self._setup,
+            heartbeat_period=executor.heartbeat_period,
+            heartbeat_threshold=executor.heartbeat_threshold,
+            hooks=Hooks(
+                report=self._report,
+                ended=self._on_ended,
+                manager_changed=self._on_manager,
+                noted=self._on_note,
+                pressed=self._on_pressed,
+                broken=self._on_broken,
+            ),
+        )
+        self.functions = Functions(self.client.send)
+        provider = executor.provider
+        self.blocks = BlockManager(
+            label=self.label,
+            provider=provider,
+            settings=Settings.of(
+                provider,
+                strategy=executor.strategy,
+                max_idletime=executor.max_idletime,
+                strategy_period=executor.strategy_period,
+                slots_per_block=executor.workers_per_node * getattr(provider, "nodes_per_block", 1),
+            ),
+            launch_command=self._launch_command,
+            load=self._load,
+            on_bad_state=self.client.fail,
+            on_block_ended=self._on_block_ended,
+            emit=self._emit_block,
+            block_error_handler=executor.block_error_handler,
+            executor=executor,
+            drain=self._drain,
+            script_dir=os.path.join(os.path.abspath(executor.run_dir), "submit_scripts"),
+        )
+
+    def start(self) -> None:
+        """Start the interchange and the first blocks; waits for neither."""
+        self.client.start()
+        self._emit((int(Code.INTERCHANGE), time.time(), self._index, "started", self.client.pid, "", ""))
+        self.blocks.start()
+
+    def close(self) -> None:
+        """End everything; takes ``SHUTDOWN`` seconds at most."""
+        deadline = time.monotonic() + SHUTDOWN
+        # The managers end while the blocks are being cancelled.
+        self.client.end()
+        left = self.blocks.close(deadline)
+        for owner, _ in self.client.close(deadline):
+            if type(owner) is Direct:
+                owner.end(Failed(ExecutorError(self.label, "was shut down before the task ended")))
+        if self._directs is not None:
+            self._directs.close(max(0.0, deadline - time.monotonic()))
+        self._emit((int(Code.INTERCHANGE), time.time(), self._index, "ended", self.client.pid, "", ""))
+        if left:
+            logger.error("%s: blocks %s are not known to have ended", self.label, ", ".join(left))
+
+    def direct(self, func: Callable[..., Any]) -> Direct:
+        """A call without a kernel."""
+        if self._directs is None:
+            self._directs = Crew(f"flowlib-submit-{self.label}", 1)
+        return Direct(func)
+
+    # ------------------------------------------------------------------------------------------- what the client says
+
+    def _setup(self) -> m.Setup:
+        executor = self._executor
+        self._server = keys.make_key_pair(executor.encrypted)
+        port = executor.worker_port
+        return m.Setup(
+            label=self.label,
+            bind=reach.binds(executor.address, executor.loopback_address, executor.provider),
+            ports=executor.worker_port_range if port is None else (port, port),
+            server_public=self._server.public,
+            server_secret=self._server.secret,
+            heartbeat_period=executor.heartbeat_period,
+            heartbeat_threshold=executor.heartbeat_threshold,
+            selector=executor.manager_selector.kind,
+            log=os.path.join(executor.logdir, "interchange.log"),
+            debug=executor.worker_debug,
+            driver_python=m.PYTHON,
+        )
+
+    def _report(self, batch: list[Ended]) -> None:
+        directs = self._directs
+        if directs is not None:
+            for owner, _, outcome in batch:
+                if type(owner) is Direct:
+                    directs.put(owner.end, outcome)
+            batch = [ended for ended in batch if type(ended[0]) is not Direct]
+            if not batch:
+                return
+        self._executor.report(batch)
+
+    def _on_ended(self, manager: str, results: list[m.Result]) -> None:
+        emit, now, number = self._emit, time.time(), self.fleet.number_of(manager)
+        for result in results:
+            if result.status == _OK:
+                emit(
+                    (
+                        *(_TRY_ENDED, now, result.task, result.attempt, 0, result.started, result.ended),
+                        *(number, result.worker, "", ""),
+                    )
+                )
+            else:
+                self._emit_failure(now, number, result)
+
+    def _emit_failure(self, now: float, number: int, result: m.Result) -> None:
+        kind = text = ""
+        if result.payload:
+            failure = decode_failure(result.payload)  # type: ignore[arg-type]
+            kind, text = failure.type_name, failure.message[:_TEXT]
+        self._emit(
+            (
+                *(_TRY_ENDED, now, result.task, result.attempt, result.status, result.started, result.ended),
+                *(number, result.worker, kind, text),
+            )
+        )
+        if result.status == _WORKER_LOST:
+            self._emit(
+                (int(Code.WORKER_LOST), now, self._index, number, result.worker, result.task, result.attempt, text)
+            )
+
+    def _on_note(self, note: m.Note) -> None:
+        self._emit((int(Code.NOTE), note.time, note.task, note.attempt, note.kind, note.body))
+
+    def _on_manager(self, change: m.ManagerChanged) -> None:
+        member = self.fleet.changed(change)
+        details: dict[str, Any] = {}
+        facts = change.details
+        if facts is not None:
+            names = ("pid", "cores", "memory", "gpus", "python", "version", "directory", "log", "started")
+            details = {name: getattr(facts, name) for name in names}
+        self._emit(
+            (
+                *(int(Code.MANAGER), time.time(), self._index, member.number, change.manager, change.change),
+                *(change.block, change.host, change.slots, change.reason, details),
+            )
+        )
+        if change.change == "registered":
+            self._pressed_above = max(self._pressed_above, self.fleet.slots)
+            self.blocks.block_registered(change.block)
+        elif change.change in ("lost", "drained"):
+            self._pressed_above = 0
+            self.blocks.manager_lost(change.block)
+        elif change.change == "rejected":
+            self._on_rejected(change)
+
+    def _on_rejected(self, change: m.ManagerChanged) -> None:
+        facts = change.details
+        if facts is None or self.fleet.connected():
+            logger.error("%s: manager %s was refused: %s", self.label, change.manager, change.reason)
+            return
+        ours = f"Python {m.PYTHON}, protocol {m.PROTOCOL}"
+        self.client.fail(VersionMismatch(ours, f"Python {facts.python}, protocol {facts.protocol}"))
+
+    def _on_pressed(self, outstanding: int) -> int:
+        """There is more to do than the workers can take, or nothing any more; returns when to be told again."""
+        self.blocks.poke()
+        if outstanding:
+            self._pressed_above = max(self.fleet.slots, 2 * outstanding)
+        else:
+            self._pressed_above = self.fleet.slots
+        return self._pressed_above
+
+    def _on_broken(self, error: BaseException) -> None:
+        self._executor._error = error
+        logger.error("%s is in a bad state: %s", self.label, error)
+        self._emit((int(Code.INTERCHANGE), time.time(), self._index, "lost", self.client.pid, "", str(error)[:_TEXT]))
+        self.blocks.halt()
+        self.blocks.scale_in([block for block, status in self.blocks.status().items() if not status.state.terminal])
+
+    # ---------------------------------------------------------------------------------------- what the blocks ask for
+
+    def _launch_command(self, block: str) -> str:
+        """The command line that starts a manager of a block; in the block thread."""
+        executor = self._executor
+        port = self.client.port(_PORT_WAIT)
+        client = keys.make_key_pair(executor.encrypted)
+        if executor.encrypted:
+            self.client.send(m.Admit(block, client.public))
+        provider = executor.provider
+        hosts = reach.addresses(executor.address, executor.loopback_address, provider)
+        logdir = os.path.join(executor.worker_logdir, f"block-{block}")
+        content = keys.block_file(
+            self._settings([f"tcp://{reach.bracketed(host)}:{port}" for host in hosts], logdir),
+            server=self._server,
+            client=client,
+            block=block,
+        )
+        files = {
+            keys.BLOCK_FILE: content,
+            launch.SCRIPT: launch.manager_script(executor.worker_python, getattr(provider, "worker_init", "") or ""),
+        }
+        name = safe_name(f"{self.label}-block-{block}")
+        if hasattr(provider, "deliver"):
+            directory = provider.deliver(files, name)
+        else:
+            directory = os.path.join(executor.logdir, name)
+            for file, data in files.items():
+                keys.write_private(directory, file, data)
+        debug = "--debug" if executor.worker_debug else ""
+        values = {"block_id": block, "logdir": logdir, "debug": debug, "python": sys.executable}
+        return launch.launch_command(directory, executor.launch_cmd, values)
+
+    def _settings(self, addresses: list[str], logdir: str) -> dict[str, Any]:
+        executor = self._executor
+        here = os.getcwd()
+        return {
+            "addresses": addresses,
+            "label": self.label,
+            "logdir": logdir,
+            "heartbeat_period": executor.heartbeat_period,
+            "heartbeat_threshold": executor.heartbeat_threshold,
+            "lease": executor.lease,
+            "cores_per_worker": executor.cores_per_worker,
+            "mem_per_worker": executor.mem_per_worker,
+            "max_workers_per_node": executor.max_workers_per_node,
+            "prefetch": executor.prefetch_capacity or -1,
+            "cpu_affinity": executor.cpu_affinity,
+            "accelerators": executor.available_accelerators,
+            "drain_period": executor.drain_period,
+            "address_probe_timeout": executor.address_probe_timeout or 30,
+            "debug": executor.worker_debug,
+            "sys_path": [os.path.abspath(path) if path else here for path in sys.path],
+            "environment": {},
+            "driver_python": m.PYTHON,
+            "cwd": None,
+        }
+
+    def _load(self) -> Load:
+        if self.fleet.may_ask():
+            self.client.ask_later("load", [], self.fleet.take_load)
+        return self.fleet.load(self.client.outstanding)
+
+    def _drain(self, blocks: Sequence[str]) -> None:
+        self.client.ask_later("drain_blocks", [list(blocks)], lambda drained: None)
+
+    def _on_block_ended(self, block: str, why: str) -> None:
+        # The interchange would otherwise wait for a dead manager's next sign of life.
+        if block in self.fleet.blocks:
+            self.client.ask_later("block_ended", [block, why], lambda managers: None)
+
+    def _emit_block(self, block: str, change: str, job: str, reason: str) -> None:
+        self._emit((int(Code.BLOCK), time.time(), self._index, block, change, job, reason))
