@@ -131,6 +131,9 @@ class Life:
         executor.report = kernel.engine.report
         executor.emit = kernel.engine.emit
         executor.event_index = lane.index
+        executor.strategy = kernel.config.strategy
+        executor.strategy_period = kernel.config.strategy_period
+        executor.max_idletime = kernel.config.max_idletime
         kernel.engine.emit(
             (int(Code.EXECUTOR), time(), lane.index, lane.label, type(executor).__name__, repr(executor))
         )
