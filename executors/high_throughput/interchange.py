@@ -52,11 +52,15 @@ class Interchange:
     Args:
         link: To the driver.
         setup: What the driver wants.
+        early: Messages that came together with that.
         clock: Seconds, never going back.
     """
 
-    def __init__(self, link: Link, setup: m.Setup, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, link: Link, setup: m.Setup, early: Sequence[Frames] = (), clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._link = link
+        self._early = early
         self._setup = setup
         self._clock = clock
         self._core = Dispatcher(setup.selector)
@@ -112,7 +116,8 @@ class Interchange:
                 log.error("%s", error)
                 return
             log.info("listening on %s, port %d", ", ".join(self._setup.bind), port)
-            self._loop()
+            if self._hear_driver(self._early):
+                self._loop()
         except LinkClosed as e:
             log.info("the driver is gone (%s)", e)
         finally:
@@ -144,7 +149,7 @@ class Interchange:
             if link.fileno() in ready:
                 if watching_out:
                     link.flush()
-                if not self._hear_driver():
+                if not self._hear_driver(link.receive()):
                     return
             if admission.socket in ready:
                 admission.answer()
@@ -204,9 +209,9 @@ class Interchange:
             )
         )
 
-    def _hear_driver(self) -> bool:
+    def _hear_driver(self, received: Sequence[Frames]) -> bool:
         """Do what the driver says; False once it says to end."""
-        for frames in self._link.receive():
+        for frames in received:
             message = m.decode(frames[0])
             kind = type(message)
             if isinstance(message, m.Tasks):
@@ -504,18 +509,18 @@ def resolve(results: list[m.Result], attachments: Sequence[Payload]) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Run the interchange on an inherited socket."""
     link = Link(socket.socket(fileno=int(arguments[0])))
-    setup = _first_message(link)
+    setup, early = _first_message(link)
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.DEBUG if setup.debug else logging.INFO,
         format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
     )
     log.info("interchange of %s, %s, process %d", setup.label, VERSION, os.getpid())
-    Interchange(link, setup).run()
+    Interchange(link, setup, early).run()
     log.info("ended")
 
 
-def _first_message(link: Link, patience: float = 60.0) -> m.Setup:
+def _first_message(link: Link, patience: float = 60.0) -> tuple[m.Setup, list[Frames]]:
     poller = zmq.Poller()
     poller.register(link.fileno(), zmq.POLLIN)
     give_up_at = time.monotonic() + patience
@@ -530,9 +535,9 @@ def _first_message(link: Link, patience: float = 60.0) -> m.Setup:
             except LinkClosed:
                 _exit("the driver is gone")
     setup = m.decode(received[0][0])
-    if not isinstance(setup, m.Setup) or len(received) > 1:
-        _exit(f"the driver's first message is a {type(setup).__name__}, not a Setup alone")
-    return setup
+    if not isinstance(setup, m.Setup):
+        _exit(f"the driver's first message is a {type(setup).__name__}, not a Setup")
+    return setup, received[1:]
 
 
 def _exit(reason: str) -> NoReturn:
