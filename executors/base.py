@@ -7,6 +7,7 @@ base class builds ``launch`` on ``submit``.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -118,6 +119,10 @@ class FlowlibExecutor(ABC):
     def monitor_resources(self) -> bool:
         """Whether resource use of its tasks can be sampled."""
         return False
+
+    def __repr__(self) -> str:
+        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ log, memoizer) live.  How a run starts and ends is in ``lifecycle``.
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from flowlib.executors.base import FlowlibExecutor
     from flowlib.options import TaskOptions
 
+_FILES = "flowlib.data_provider.files"
 _STREAMS = int(Code.TASK_STREAMS)
 _APP = int(Code.APP)
 
@@ -106,7 +108,7 @@ class DataFlowKernel:
 
         Raises:
             NoDataFlowKernelError: The kernel was cleaned up.
-            ValueError: An executor is named that does not exist.
+            ValueError: An executor is named that does not exist, or a file cannot be brought to one.
             InvalidResourceSpecification: No executor can honour what the task asks for.
             TypeError: A special argument has the wrong type, or an argument is an asyncio future.
         """
@@ -118,6 +120,8 @@ class DataFlowKernel:
         if app.defaults:
             kwargs = special.with_defaults(app, args, kwargs)
         record = TaskRecord(self, app, options, app.target, args, kwargs or NO_KWARGS, lanes, entry.counts, now)
+        if _FILES in sys.modules and (args or kwargs):
+            special.check_files(lanes, args, kwargs)
         record.id = next(self._ids)
         future: AppFuture[Any] = AppFuture(record)
         record.future = future
@@ -224,6 +228,11 @@ class DataFlowKernel:
         return f"<DataFlowKernel {self.run_dir}: {self.engine.graph.unfinished} of {self.task_count} tasks unfinished>"
 
     # ------------------------------------------------------------------------------------------------------- life
+
+    @property
+    def owner(self) -> int:
+        """Id of the process that the run belongs to; a forked copy cannot use it."""
+        return self._life.pid
 
     @property
     def cleaned_up(self) -> bool:

@@ -39,6 +39,9 @@ class Life:
 
     Args:
         kernel: Whose.
+
+    Attributes:
+        pid: The process that started it.
     """
 
     def __init__(self, kernel: DataFlowKernel) -> None:
@@ -47,6 +50,7 @@ class Life:
         self._display: Any = None
         self._stop_logging: Callable[[], None] = _nothing
         self._started: list[FlowlibExecutor] = []
+        self.pid = os.getpid()
         self._ended = False
         self._lock = threading.Lock()
 
@@ -252,6 +256,9 @@ def _nothing() -> None:
 def _leave() -> None:
     """A courtesy at the interpreter's exit: those who wait in threads hear of it, and executors end at once."""
     for kernel in list(_open.values()):
+        if kernel.owner != os.getpid():
+            # A process that the script forked: the run is not its to end.
+            continue
         try:
             kernel.cleanup()
         except ConfigurationError:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flowlib.dataflow.futures import AppFuture, DataFuture
 
 if TYPE_CHECKING:
+    from flowlib.dataflow.lanes import Lane
     from flowlib.dataflow.record import TaskRecord
 
 SPECIFICATION = "flowlib_resource_specification"
@@ -74,6 +75,33 @@ def prepare(record: TaskRecord, future: AppFuture[Any], kwargs: dict[str, Any]) 
             if name in kwargs and not takes(name):
                 del kwargs[name]
     return kwargs
+
+
+def check_files(lanes: tuple[Lane, ...], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Refuse files that are not on a file system that all share.
+
+    Args:
+        lanes: Executors that may run the task.
+        args: Positional arguments.
+        kwargs: Keyword arguments; also the items of ``inputs`` and ``outputs`` are looked at.
+
+    Raises:
+        ValueError: There is one.
+    """
+    from flowlib.data_provider.files import File
+
+    values = [*args, *kwargs.values()]
+    for name in ("inputs", "outputs"):
+        if isinstance(kwargs.get(name), (list, tuple)):
+            values += kwargs[name]
+    for value in values:
+        if isinstance(value, DataFuture):
+            value = value.file_obj
+        if isinstance(value, File) and value.scheme != "file":
+            raise ValueError(
+                f"executor {lanes[0].label!r} cannot stage file {value.url!r}: only files on a file system that the "
+                "workers share can be used (scheme 'file' or none); copy it there first"
+            )
 
 
 def log_path(run_dir: str, task: int, name: str, label: str | None, stream: str) -> str:

@@ -47,7 +47,7 @@ def test_assignment_is_checked() -> None:
     with pytest.raises(TypeError, match="retries"):
         config.retries = "2"  # type: ignore[assignment]
     with pytest.raises(TypeError, match="retries"):
-        config.retrys = 2  # type: ignore[attr-defined]
+        config.retrys = 2
     assert config.retries == 2
 
 

@@ -241,7 +241,7 @@ def test_work_per_edge_is_constant() -> None:
         __slots__ = ("touched", "value")
 
         @property
-        def missing(self) -> int:  # type: ignore[override]
+        def missing(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
             return int(self.value)
 
         @missing.setter

@@ -1,5 +1,8 @@
 """The kernel on executors of this process: dependencies, failures, retries, joins, cancelling, the end."""
 
+# Many tasks here are started for what they do, not for their value.
+# mypy: disable-error-code="unused-awaitable"
+
 from __future__ import annotations
 
 import concurrent.futures
@@ -200,7 +203,7 @@ def test_refused_is_not_retried(make_kernel: MakeKernel) -> None:
     """What the executor cannot take is final at once."""
 
     class Refusing(Scripted):
-        def launch(self, *args: Any) -> None:
+        def launch(self, record: Any, attempt: int, func: Any, args: Any, kwargs: Any) -> None:
             self.futures.append(Future())
             raise SerializationError("inc", "no")
 
@@ -494,7 +497,7 @@ def test_cleanup_does_not_wait_for_threads(make_kernel: MakeKernel) -> None:
 
 @pytest.mark.parametrize("raises", [False, True])
 def test_exit_modes(make_kernel: MakeKernel, raises: bool) -> None:
-    """ "wait" waits, but not after an exception; "skip" leaves the run alone."""
+    """Mode wait waits, but not after an exception; mode skip leaves the run alone."""
     kernel = make_kernel(exit_mode="wait")
     gate: Future[int] = Future()
     future = kernel.submit(inc, [gate])
@@ -529,6 +532,16 @@ def test_config_is_reusable(make_kernel: MakeKernel) -> None:
     config.retries = 1
     with DataFlowKernel(config) as second:
         assert second.submit(inc, [1]).result(DEADLINE) == 2
+
+
+def test_files_from_elsewhere_are_refused(kernel: DataFlowKernel) -> None:
+    """A file that nothing can bring to the task is refused at the call."""
+    from flowlib.data_provider.files import File
+
+    for kwargs in ({"inputs": [File("https://a.example/x")]}, {"x": File("ftp://a.example/x")}):
+        with pytest.raises(ValueError, match="cannot stage"):
+            kernel.submit(inc, [], app_kwargs=kwargs)
+    assert kernel.submit(str, [File("/a/b")]).result(DEADLINE) == "/a/b"
 
 
 def test_add_executors(make_kernel: MakeKernel) -> None:
