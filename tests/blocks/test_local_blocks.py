@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flowlib.errors import TooManyJobFailuresError
@@ -72,11 +74,13 @@ def test_close_ends_the_processes_fast(start: Start) -> None:
     """Closing kills all blocks together and does not wait longer than they need."""
     executor = start("sleep 1000", init_blocks=4, max_blocks=4)
     executor.wait(lambda: len(executor.manager.jobs()) == 4)
-    pids = [int(job) for job in executor.manager.jobs().values()]
+    guards = [psutil.Process(int(job)) for job in executor.manager.jobs().values()]
+    processes = guards + [child for guard in guards for child in guard.children(recursive=True)]
+    assert len(processes) >= 8
     began = time.monotonic()
     assert executor.manager.close(began + DEADLINE) == []
     assert time.monotonic() - began < 0.5
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.killpg(pid, 0)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            assert process.status() == psutil.STATUS_ZOMBIE, process
     assert {s.state for s in executor.manager.status().values()} == {JobState.SCALED_IN}

@@ -247,7 +247,7 @@ print(job, flush=True)
 select.select([], [], [])
 """
 
-READS_LIFELINE = 'echo "$BASHPID"; read -r -u "$FLOWLIB_LIFELINE"; echo eof; sleep 1000'
+READS_LIFELINE = 'trap "" TERM; echo "$BASHPID"; read -r -u "$FLOWLIB_LIFELINE"; echo eof; sleep 1000'
 
 
 def start_driver(tmp_path: Path, command: str, nodes: int = 1, more: str = "") -> tuple[subprocess.Popen[str], int]:
