@@ -20,6 +20,7 @@ from flowlib.dataflow.futures import AppFuture, DataFuture
 from flowlib.dataflow.graph import STATE_COUNT
 from flowlib.dataflow.lanes import INTERNAL, Lanes, suitable
 from flowlib.dataflow.lifecycle import Life
+from flowlib.dataflow.loader import DataFlowKernelLoader as DataFlowKernelLoader
 from flowlib.dataflow.record import NO_KWARGS, TaskRecord
 from flowlib.dataflow.states import FINAL_STATES, States
 from flowlib.events.schema import Code
