@@ -241,11 +241,11 @@ def test_work_per_edge_is_constant() -> None:
         __slots__ = ("touched", "value")
 
         @property
-        def missing(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        def missing(self) -> int:
             return int(self.value)
 
         @missing.setter
-        def missing(self, value: int) -> None:
+        def missing(self, value: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
             self.touched = getattr(self, "touched", 0) + 1
             self.value = value
 
