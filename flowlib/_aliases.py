@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.abc import Loader, MetaPathFinder
+    from types import ModuleType
+else:
+    # Python asks for the methods only, and importing the classes would take longer than all of this.
+    Loader = MetaPathFinder = object
 
 ALIASES = {
     "flowlib.app.futures": "flowlib.dataflow.futures",
@@ -76,7 +82,23 @@ def refuse_unoffered(name: str) -> None:
         raise ImportError(f"flowlib has no {name}: {UNOFFERED[home]}", name=home)
 
 
-class AliasFinder(MetaPathFinder, Loader):
+class AliasLoader(Loader):
+    """Loads an alias: the real module."""
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """The real module; Python is about to overwrite its spec, so that is kept."""
+        module = importlib.import_module(ALIASES[spec.name])
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is executed twice."""
+        given = module.__spec__
+        if given is not None and given.loader is self:
+            module.__spec__ = given.loader_state
+
+
+class AliasFinder(MetaPathFinder):
     """Answers imports of aliases. Stands first, but looks at names of the tables only."""
 
     def find_spec(
@@ -90,7 +112,7 @@ class AliasFinder(MetaPathFinder, Loader):
         if not fullname.startswith("flowlib."):
             return None
         if fullname in ALIASES:
-            return ModuleSpec(fullname, self, is_package=fullname in _PACKAGES)
+            return ModuleSpec(fullname, AliasLoader(), is_package=fullname in _PACKAGES)
         reason = UNOFFERED.get(fullname)
         if reason is not None:
             raise ModuleNotFoundError(f"No module named {fullname!r}: {reason}", name=fullname)
@@ -101,18 +123,6 @@ class AliasFinder(MetaPathFinder, Loader):
                 spec.submodule_search_locations = []
             return spec
         return None
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """The real module; Python is about to overwrite its spec, so that is kept."""
-        module = importlib.import_module(ALIASES[spec.name])
-        spec.loader_state = module.__spec__
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Nothing is executed twice."""
-        given = module.__spec__
-        if given is not None and given.loader is self:
-            module.__spec__ = given.loader_state
 
 
 def install() -> None:

@@ -9,9 +9,11 @@ import logging
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
-_Adapter = logging.LoggerAdapter
 if TYPE_CHECKING:
-    _Adapter = logging.LoggerAdapter[logging.Logger]  # type: ignore[misc]  # no subscript at run time before 3.11
+    _Adapter = logging.LoggerAdapter[logging.Logger]
+else:
+    # Not to be subscripted before Python 3.11.
+    _Adapter = logging.LoggerAdapter
 
 
 class TaskLog(_Adapter):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NoReturn
 
+from flowlib.options import NAMES as OPTIONS
 from flowlib.suggest import closest
 
 SPECIAL = ("inputs", "outputs", "stdout", "stderr", "walltime", "label", "flowlib_resource_specification")
@@ -30,10 +31,11 @@ class Signature:
         names: Names that may be given by keyword; None for any.
         positional: Names of parameters that may be given by position.
         required: Those that have no default, in order; keyword-only ones at the end.
-        defaults: Default values of special parameters, except empty ones.
+        special: As ``names``; of the innermost function, if this one wraps others.
+        defaults: Default values of special parameters, except empty ones; likewise.
     """
 
-    __slots__ = ("defaults", "high", "low", "names", "positional", "required")
+    __slots__ = ("defaults", "high", "low", "names", "positional", "required", "special")
 
     def __init__(
         self,
@@ -51,11 +53,12 @@ class Signature:
         self.low = len(self.required) if not needed else _ANY
         self.high = _ANY if more_positional else len(positional)
         self.names = None if more_keywords else frozenset((*positional[only_positional:], *keyword_only))
+        self.special = self.names
         self.defaults = {name: values[name] for name in SPECIAL if not _empty(values.get(name))}
 
     def takes(self, name: str) -> bool:
-        """Whether ``name`` may be given by keyword."""
-        return self.names is None or name in self.names
+        """Whether a special argument may be given by keyword."""
+        return self.special is None or name in self.special
 
     def fits(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], extra: frozenset[str]) -> bool:
         """Whether a call with keywords can work.
@@ -72,7 +75,8 @@ class Signature:
             return False
         given = self.positional[:count]
         if not kwargs.keys().isdisjoint(given):
-            return names is None and not any(name in kwargs and self.takes(name) for name in given)
+            # Unless those are positional-only and the function takes any keyword, one is given twice.
+            return False
         return all(name in kwargs or name in given for name in self.required)
 
 
@@ -83,7 +87,16 @@ def _empty(value: Any) -> bool:
 
 def signature_of(func: Callable[..., Any]) -> Signature:
     """The signature of any callable; one that takes everything if it cannot be known."""
-    if type(func) is FunctionType and not hasattr(func, "__wrapped__"):
+    signature = _outer(func)
+    if hasattr(func, "__wrapped__"):
+        # Calls must fit the wrapper. What the function inside says of special arguments is meant for us all the same.
+        inner = _ask_inspect(func, follow=True)
+        signature.special, signature.defaults = inner.names, inner.defaults
+    return signature
+
+
+def _outer(func: Callable[..., Any]) -> Signature:
+    if type(func) is FunctionType:
         code = func.__code__
         count, flags = code.co_argcount, code.co_flags
         names = code.co_varnames
@@ -99,14 +112,14 @@ def signature_of(func: Callable[..., Any]) -> Signature:
             more_positional=bool(flags & _VARARGS),
             more_keywords=bool(flags & _VARKEYWORDS),
         )
-    return _ask_inspect(func)
+    return _ask_inspect(func, follow=False)
 
 
-def _ask_inspect(func: Callable[..., Any]) -> Signature:
+def _ask_inspect(func: Callable[..., Any], *, follow: bool) -> Signature:
     import inspect
 
     try:
-        parameters = inspect.signature(func).parameters.values()
+        parameters = inspect.signature(func, follow_wrapped=follow).parameters.values()
     except (TypeError, ValueError):
         # Many built-in callables do not tell.
         return Signature()
@@ -136,7 +149,7 @@ def refuse(
         func: Its function.
         kwargs: Keyword arguments of the call.
         signature: The function's.
-        why: The reason, if it is known.
+        why: The reason.
 
     Raises:
         TypeError: Always.
@@ -150,15 +163,18 @@ def refuse(
             if given not in valid:
                 meant = closest(given, valid)
                 if given in SPECIAL:
-                    hint = f"; to use {given}=, add it to the parameters, like {given}=()"
+                    hint = f" (to use {given}=, add it to the parameters, like {given}=())"
                 elif meant is not None:
-                    hint = f"; did you mean {meant!r}?"
+                    hint = f" (did you mean {meant!r}?)"
+                else:
+                    option = closest(given, OPTIONS)
+                    hint = f" (options are given by {name}.options({option}=...))" if option is not None else ""
                 break
     try:
-        shown = str(inspect.signature(func))
+        shown = str(inspect.signature(func, follow_wrapped=False))
     except (TypeError, ValueError):
         shown = "(...)"
-    raise TypeError(f"call of app {name}: {why or 'arguments do not fit'}{hint} Its parameters are {name}{shown}")
+    raise TypeError(f"call of app {name}: {why}{hint}; it is {name}{shown}")
 
 
 def check_call(
@@ -179,7 +195,7 @@ def check_call(
     if signature.names is not None:
         kwargs = {k: v for k, v in kwargs.items() if k in signature.names or k not in extra}
     try:
-        inspect.signature(func).bind(*args, **kwargs)
+        inspect.signature(func, follow_wrapped=False).bind(*args, **kwargs)
     except TypeError as e:
         why = str(e)
     except ValueError:
@@ -187,4 +203,4 @@ def check_call(
         return
     else:
         return
-    refuse(name, func, kwargs, signature, f"{why};" if not why.endswith((".", ";")) else why)
+    refuse(name, func, kwargs, signature, why)
