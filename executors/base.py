@@ -7,7 +7,6 @@ base class builds ``launch`` on ``submit``.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.errors import ExecutorError, InvalidResourceSpecification, LostError, WorkerLost
+from flowlib.representation import RepresentationMixin
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,7 +28,7 @@ Report = Callable[[Sequence[tuple["TaskRecord", int, Any]]], None]
 """Takes ``(record, attempt, outcome)`` triples; an outcome is a ``Success`` or a ``Failed``."""
 
 
-class FlowlibExecutor(ABC):
+class FlowlibExecutor(RepresentationMixin, ABC):
     """Base of all executors.
 
     The kernel sets ``run_dir``, ``run_id``, ``report`` and ``emit`` before it calls ``start``.
@@ -119,10 +119,6 @@ class FlowlibExecutor(ABC):
     def monitor_resources(self) -> bool:
         """Whether resource use of its tasks can be sampled."""
         return False
-
-    def __repr__(self) -> str:
-        names = [name for name in inspect.signature(type(self)).parameters if hasattr(self, name)]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
     def __enter__(self) -> Self:
         return self

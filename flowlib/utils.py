@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from flowlib.dataflow.memoization import get_all_checkpoints as get_all_checkpoints
 from flowlib.dataflow.memoization import get_last_checkpoint as get_last_checkpoint
+from flowlib.representation import RepresentationMixin as RepresentationMixin
 
-__all__ = ["get_all_checkpoints", "get_last_checkpoint"]
+__all__ = ["RepresentationMixin", "get_all_checkpoints", "get_last_checkpoint"]
