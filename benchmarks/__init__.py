@@ -1,0 +1,1 @@
+"""flowlib's own measurements; see README.md."""
