@@ -60,7 +60,9 @@ def cut(modules: list[tuple[str, int]], size: int) -> list[list[str]]:
 def measure_piece(source: str, paths: list[str], names_file: str) -> Piece:
     """Measure modules; set aside what cannot be parsed; write the names met, one a line."""
     began = time.time()
-    modules, unreadable, names = [], [], []
+    modules: list[Module] = []
+    unreadable: list[str] = []
+    names: list[str] = []
     for path in paths:
         try:
             modules.append(measure_module(source, path, names))
