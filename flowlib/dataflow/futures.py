@@ -82,25 +82,27 @@ class LazyFuture(Future[T]):
 
     # ---- the stdlib's view: wait() and as_completed() use these
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]
-        return self._mark().condition
+    if not TYPE_CHECKING:  # to checkers they stay the plain attributes that the stdlib's functions expect
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]
-        return self._mark().waiters
+        @property
+        def _condition(self) -> threading.Condition:
+            return self._mark().condition
 
-    @property
-    def _done_callbacks(self) -> list[Callable[[Any], Any]]:
-        return self._mark().callbacks
+        @property
+        def _waiters(self) -> list[Any]:
+            return self._mark().waiters
 
-    @property
-    def _result(self) -> Any:  # type: ignore[override]
-        return self.result(0) if self._state == FINISHED and self.exception(0) is None else None
+        @property
+        def _done_callbacks(self) -> list[Callable[[Any], Any]]:
+            return self._mark().callbacks
 
-    @property
-    def _exception(self) -> BaseException | None:  # type: ignore[override]
-        return self.exception(0) if self._state == FINISHED else None
+        @property
+        def _result(self) -> Any:
+            return self.result(0) if self._state == FINISHED and self.exception(0) is None else None
+
+        @property
+        def _exception(self) -> BaseException | None:
+            return self.exception(0) if self._state == FINISHED else None
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         """``(done, cancelled, result, exception)``; asyncio asks for it since Python 3.14."""
