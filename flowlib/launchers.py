@@ -10,11 +10,12 @@ import shlex
 from abc import ABC, abstractmethod
 
 from flowlib.errors import BadLauncher
+from flowlib.representation import RepresentationMixin
 
 logger = logging.getLogger(__name__)
 
 
-class Launcher(ABC):
+class Launcher(RepresentationMixin, ABC):
     """Base of launchers.
 
     Args:
@@ -33,10 +34,6 @@ class Launcher(ABC):
             tasks_per_node: Copies of it on each node.
             nodes_per_block: Nodes.
         """
-
-    def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
-        return f"{type(self).__name__}({values})"
 
 
 class SimpleLauncher(Launcher):

@@ -31,6 +31,7 @@ from flowlib.jobs.states import JobState, JobStatus
 from flowlib.launchers import Launcher, SingleNodeLauncher, check_launcher
 from flowlib.providers import trees
 from flowlib.providers.base import ExecutionProvider, check_blocks, safe_name
+from flowlib.representation import RepresentationMixin
 
 TERM_WAITS = (0.05, 0.2, 0.75)
 """When a job is cancelled, seconds after each SIGTERM; then follows SIGKILL.
@@ -61,7 +62,7 @@ exit $code
 """
 
 
-class LocalProvider(ExecutionProvider):
+class LocalProvider(RepresentationMixin, ExecutionProvider):
     """Runs blocks on this machine.
 
     Args:
@@ -216,10 +217,6 @@ class LocalProvider(ExecutionProvider):
     def descriptors(self) -> list[int]:
         """The pipes that close when a job ends."""
         return [job.alive for job in list(self._jobs.values()) if job.alive >= 0]
-
-    def __repr__(self) -> str:
-        names = ("nodes_per_block", "launcher", "init_blocks", "min_blocks", "max_blocks", "worker_init", "cmd_timeout")
-        return f"LocalProvider({', '.join(f'{n}={getattr(self, n)!r}' for n in (*names, 'parallelism'))})"
 
     def _write_script(self, text: str, job_name: str) -> str:
         """Write a script under a name that no other job has."""
