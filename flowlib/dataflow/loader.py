@@ -93,7 +93,15 @@ def forget(kernel: DataFlowKernel) -> None:
         current = None
 
 
-class DataFlowKernelLoader:
+class _Current(type):
+    """Lets scripts look at the loader's kernel without the error that ``dfk()`` raises when there is none."""
+
+    @property
+    def _dfk(cls) -> DataFlowKernel | None:
+        return current
+
+
+class DataFlowKernelLoader(metaclass=_Current):
     """The same as the functions of this module, under the name that the field's scripts use."""
 
     load = staticmethod(load)
