@@ -1,9 +1,9 @@
 """Which task goes to which manager: the decisions of the interchange, without its sockets and clocks.
 
-Tasks wait in one queue; managers have credit: workers, plus a prefetch that keeps about ``PREFETCH_SECONDS`` of short
-work at hand there.  Managers that can take more stand in groups by rank, the lowest rank being served first, so that
-neither a task nor a result costs more with a thousand managers than with one.  Nothing here looks at all managers
-except ``silent``, once per tick.
+Tasks wait in one queue (``taskqueue``); managers have credit: workers, plus a prefetch that keeps a little short work
+at hand there (``managers``).  Managers that can take more are kept in order (``ranks``), so that neither a task nor a
+result costs more with a thousand managers than with one.  Nothing here looks at all managers but questions and
+``silent``, once per tick.
 
 An attempt is in exactly one place: waiting here, at one manager, or answered.  Whatever is said about an attempt that
 is nowhere is dropped, so the driver gets one answer per attempt.
@@ -11,113 +11,16 @@ is nowhere is dropped, so the driver gets one answer per attempt.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
+from flowlib.executors.high_throughput.managers import Key, Manager
 from flowlib.executors.high_throughput.messages import Register, Result, Status, Task
+from flowlib.executors.high_throughput.ranks import Ranks
+from flowlib.executors.high_throughput.taskqueue import TaskQueue
 
-Key = tuple[int, int]
-"""``(task, attempt)``."""
-
-SELECTORS = ("spread", "pack", "block")
-"""How managers are preferred: least loaded first, most loaded first, lowest block first."""
-
-PREFETCH_SECONDS = 0.035
-"""Work that is kept at hand at a manager beyond what its workers run."""
-LONG_TASK = 0.2
-"""Tasks that take longer than this many seconds are not prefetched: the wait between two of them is nothing."""
-SHORTEST_TASK = 50e-6
-"""What the shortest task takes of a worker, all told."""
-
-_LEVELS = 16
-_PREFETCH_LEVELS = 8
-_PREFETCH_RANK = 1 << 40
-_NOWHERE = -1
 _WITHDRAWN = int(Status.WITHDRAWN)
 _REMEMBERED = 1000
-
-
-class Manager:
-    """A registered manager.
-
-    Attributes:
-        facts: Its registration.
-        name: Unique name.
-        slots: Workers.
-        prefetch: Most tasks it gets beyond its workers, as things are now.
-        running: What it has, with the task.
-        ghosts: What it still has of a former connection that nobody waits for any more.
-        known: Functions whose bodies it has.
-        duration: Moving average of its tasks' seconds; None before the first.
-        heard: When it was last heard of.
-        idle_since: Since when it has had nothing to do.
-        draining: It finishes what it has and leaves.
-        held: It gets no more tasks.
-        cut: Its connection is gone; it gets no more tasks until it registers again.
-    """
-
-    __slots__ = (
-        "_adaptive",
-        "_order",
-        "_rank",
-        "cut",
-        "draining",
-        "duration",
-        "facts",
-        "ghosts",
-        "heard",
-        "held",
-        "idle_since",
-        "known",
-        "name",
-        "prefetch",
-        "running",
-        "slots",
-    )
-
-    def __init__(self, facts: Register, order: int, now: float) -> None:
-        self.facts = facts
-        self.name = facts.manager
-        self.slots = max(1, facts.slots)
-        self._adaptive = facts.prefetch < 0
-        self.prefetch = max(0, facts.prefetch)
-        self._order = order
-        self._rank = _NOWHERE
-        self.running: dict[Key, Task] = {}
-        self.ghosts: set[Key] = set()
-        self.known: set[int] = set()
-        self.duration: float | None = None
-        self.heard = now
-        self.idle_since = now
-        self.draining = False
-        self.held = False
-        self.cut = False
-
-    @property
-    def used(self) -> int:
-        """Tasks it has."""
-        return len(self.running) + len(self.ghosts)
-
-    @property
-    def open(self) -> bool:
-        """Whether it takes tasks at all."""
-        return not (self.draining or self.held or self.cut)
-
-    def learn(self, seconds: float, tasks: int) -> None:
-        """Take into account that ``tasks`` tasks took ``seconds`` in all; a turn to longer ones counts at once."""
-        mean = seconds / tasks
-        if self.duration is None:
-            self.duration = mean
-        else:
-            weight = tasks / (tasks + 8)
-            self.duration += (mean - self.duration) * (max(weight, 0.5) if mean > self.duration else weight)
-        if self._adaptive:
-            if self.duration > LONG_TASK:
-                self.prefetch = 0
-            else:
-                self.prefetch = int(self.slots * PREFETCH_SECONDS / max(self.duration, SHORTEST_TASK))
 
 
 class Assignment(NamedTuple):
@@ -166,7 +69,7 @@ class Dispatcher:
     """The queue and the managers.
 
     Args:
-        selector: One of ``SELECTORS``.
+        selector: One of ``ranks.SELECTORS``.
 
     Attributes:
         managers: Those that are there, by name.
@@ -186,32 +89,23 @@ class Dispatcher:
     """
 
     def __init__(self, selector: str = "spread") -> None:
-        if selector not in SELECTORS:
-            raise ValueError(f"selector must be one of {', '.join(SELECTORS)}, not {selector!r}")
-        self._selector = selector
         self.managers: dict[str, Manager] = {}
         self.dropped = 0
         self._gone: dict[str, Manager] = {}
-        self._fifo: deque[Task] = deque()
-        self._ranked: list[tuple[float, int, Task]] = []
-        self._count = 0
-        self._waiting: set[Key] = set()
+        self._queue = TaskQueue()
         self._at: dict[Key, Manager] = {}
         self._cancelling: set[Key] = set()
         self._stealing: set[Key] = set()
-        self._groups: dict[int, dict[Manager, None]] = {}
-        self._ranks: list[int] = []
-        self._available = 0
+        self._ranks = Ranks(selector)
         self._dirty: set[Manager] = set()
         self._over: dict[Manager, None] = {}
-        self._blocks: dict[str, int] = {}
 
     # ---------------------------------------------------------------------------------------------------- the queue
 
     @property
     def waiting(self) -> int:
         """Tasks that no manager has yet."""
-        return len(self._waiting)
+        return len(self._queue)
 
     @property
     def outstanding(self) -> int:
@@ -220,52 +114,17 @@ class Dispatcher:
 
     def submit(self, tasks: Iterable[Task]) -> None:
         """Queue tasks. One that is already here is ignored."""
-        waiting, at, fifo = self._waiting, self._at, self._fifo
+        waiting, at, put = self._queue.keys, self._at, self._queue.put
         for task in tasks:
             key = (task.task, task.attempt)
             if key in waiting or key in at:
                 self.dropped += 1
-                continue
-            waiting.add(key)
-            if task.needs is None or not task.needs.priority:
-                fifo.append(task)
             else:
-                self._count += 1
-                heappush(self._ranked, (-task.needs.priority, self._count, task))
-
-    def _requeue(self, tasks: Sequence[Task]) -> None:
-        """Put tasks that managers gave back where they were: before all others of their priority."""
-        for task in reversed(tasks):
-            self._waiting.add((task.task, task.attempt))
-            if task.needs is None or not task.needs.priority:
-                self._fifo.appendleft(task)
-            else:
-                self._count += 1
-                heappush(self._ranked, (-task.needs.priority, -self._count, task))
-
-    def _take(self, most: int) -> list[Task]:
-        """The next tasks, at most that many; empty only if none waits."""
-        waiting, fifo, ranked = self._waiting, self._fifo, self._ranked
-        taken: list[Task] = []
-        while most and waiting:
-            if ranked and (ranked[0][0] < 0 or not fifo):
-                task = heappop(ranked)[2]
-            else:
-                task = fifo.popleft()
-            key = (task.task, task.attempt)
-            if key in waiting:
-                waiting.remove(key)
-                taken.append(task)
-                most -= 1
-        if not waiting and (fifo or ranked):
-            # Only what was cancelled is left.
-            fifo.clear()
-            ranked.clear()
-        return taken
+                put(task, key)
 
     def cancel(self, keys: Iterable[Key]) -> Cancelled:
         """Withdraw attempts for the driver. Those at managers are answered when the managers have answered."""
-        withdrawn: list[Key] = []
+        withdrawn: dict[Key, None] = {}
         unknown: list[Key] = []
         ask: dict[Manager, list[Key]] = {}
         for key in keys:
@@ -273,30 +132,12 @@ class Dispatcher:
             if manager is not None:
                 self._cancelling.add(key)
                 ask.setdefault(manager, []).append(key)
-            elif key in self._waiting:
-                self._waiting.remove(key)
-                withdrawn.append(key)
+            elif key in self._queue.keys and key not in withdrawn:
+                withdrawn[key] = None
             else:
                 unknown.append(key)
-        self._sweep()
-        return Cancelled(withdrawn, unknown, list(ask.items()))
-
-    def _sweep(self) -> None:
-        """Drop what was cancelled from the queue when it is most of it, so that memory follows what waits."""
-        held = len(self._fifo) + len(self._ranked)
-        if held < 64 or held < 2 * len(self._waiting):
-            return
-        self._fifo = deque(t for t in self._fifo if (t.task, t.attempt) in self._waiting)
-        self._ranked = [e for e in self._ranked if (e[2].task, e[2].attempt) in self._waiting]
-        heapify(self._ranked)
-
-    def refuse_all(self) -> list[Key]:
-        """Empty the queue: nothing that waits can ever run. Returns what waited."""
-        refused = list(self._waiting)
-        self._waiting.clear()
-        self._fifo.clear()
-        self._ranked.clear()
-        return refused
+        self._queue.withdraw(withdrawn)
+        return Cancelled(list(withdrawn), unknown, list(ask.items()))
 
     # -------------------------------------------------------------------------------------------------- the managers
 
@@ -306,9 +147,9 @@ class Dispatcher:
         known = self.managers.get(name)
         reported = {(task, attempt) for task, attempt in facts.running}
         lost: list[Key] = []
-        manager = Manager(facts, self._order(facts.block), now)
+        manager = Manager(facts, self._ranks.order(facts.block), now)
         if known is not None:
-            self._leave(known)
+            self._ranks.remove(known)
             self._over.pop(known, None)
             self._dirty.discard(known)
             for key, task in known.running.items():
@@ -331,7 +172,7 @@ class Dispatcher:
         gone = self._gone.pop(name, None)
         if gone is None:
             return None
-        manager = Manager(gone.facts, gone._order, now)
+        manager = Manager(gone.facts, gone.order, now)
         manager.ghosts = set(gone.ghosts)
         manager.known = gone.known
         manager.draining, manager.held = gone.draining, gone.held
@@ -349,7 +190,7 @@ class Dispatcher:
         manager = self.managers.pop(name, None)
         if manager is None:
             return []
-        self._leave(manager)
+        self._ranks.remove(manager)
         self._over.pop(manager, None)
         self._dirty.discard(manager)
         lost = list(manager.running)
@@ -471,7 +312,7 @@ class Dispatcher:
             if not last.used:
                 last.idle_since = now
         if returned:
-            self._requeue(returned)
+            self._queue.put_back(returned)
         return accepted
 
     def _was_cancelled(self, key: Key, manager: Manager) -> bool:
@@ -508,15 +349,14 @@ class Dispatcher:
     def assign(self) -> list[Assignment]:
         """Give waiting tasks to managers that can take more."""
         self._refresh()
-        if not self._waiting or not self._available:
+        queue, ranks = self._queue, self._ranks
+        if not queue or not ranks.available:
             return []
         given: dict[Manager, tuple[list[Task], list[int]]] = {}
         at = self._at
-        while self._available:
-            manager, _ = self._groups[self._first_rank()].popitem()
-            self._available -= 1
-            manager._rank = _NOWHERE
-            tasks = self._take(self._portion(manager))
+        while queue and ranks.available:
+            manager = ranks.pop()
+            tasks = queue.take(ranks.portion(manager, len(queue)))
             if tasks:
                 parts = given.get(manager)
                 if parts is None:
@@ -531,8 +371,6 @@ class Dispatcher:
                         known.add(task.function)
                         parts[1].append(task.function)
             self._place(manager)
-            if not self._waiting:
-                break
         return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
 
     def cut(self, assignment: Assignment) -> None:
@@ -549,16 +387,31 @@ class Dispatcher:
             if self._at.pop(key, None) is not None:
                 tasks.append(manager.running.pop(key))
         manager.known.difference_update(assignment.functions)
-        self._requeue(tasks)
+        self._queue.put_back(tasks)
 
     @property
     def imbalanced(self) -> bool:
         """Whether ``steal`` could do some good: cheap, and true for good reasons only most of the time."""
         if not self._over:
             return False
-        if self._waiting:
-            return not self._available and bool(self._ranked) and self._ranked[0][0] < 0
-        return bool(self._available) and self._first_rank() < _PREFETCH_RANK
+        if self._queue:
+            return not self._ranks.available and self._queue.first_priority() > 0
+        return self._ranks.some_idle()
+
+    def _refresh(self) -> None:
+        dirty = self._dirty
+        if dirty:
+            for manager in dirty:
+                if self.managers.get(manager.name) is manager:
+                    self._place(manager)
+            dirty.clear()
+
+    def _place(self, manager: Manager) -> None:
+        if len(manager.running) > manager.slots:
+            self._over[manager] = None
+        else:
+            self._over.pop(manager, None)
+        self._ranks.place(manager)
 
     def steal(self) -> list[tuple[Manager, list[Key]]]:
         """Ask back prefetched tasks that could run elsewhere now, or that stand in the way of more important ones.
@@ -569,19 +422,20 @@ class Dispatcher:
         self._refresh()
         if not self._over:
             return []
-        idle = 0
-        if not self._waiting:
-            idle = sum(m.slots - m.used for r, g in self._groups.items() if r < _PREFETCH_RANK for m in g)
-            want = idle
+        below: float | None = None
+        if not self._queue:
+            want = self._ranks.idle_slots()
+        elif self._ranks.available:
+            want = 0
         else:
-            want = sum(1 for entry in self._ranked if entry[0] < 0) if not self._available else 0
+            want, below = self._queue.urgent(), self._queue.first_priority()
         want -= len(self._stealing)
         asked: list[tuple[Manager, list[Key]]] = []
         for manager in list(self._over):
             if want <= 0:
                 break
             spare = min(want, len(manager.running) - manager.slots)
-            keys = self._spare(manager, spare, None if idle else -self._ranked[0][0])
+            keys = self._spare(manager, spare, below)
             if keys:
                 self._stealing.update(keys)
                 asked.append((manager, keys))
@@ -601,118 +455,35 @@ class Dispatcher:
                 keys.append(key)
         return keys
 
-    # ----------------------------------------------------------------------------------------- the managers' ranks
-
-    def _order(self, block: str) -> int:
-        """Where a block stands among all: by number, others as they came."""
-        if block.isdecimal():
-            return min(int(block), _PREFETCH_RANK // 4)
-        return _PREFETCH_RANK // 4 + 1 + self._blocks.setdefault(block, len(self._blocks))
-
-    def _refresh(self) -> None:
-        dirty = self._dirty
-        if dirty:
-            for manager in dirty:
-                if manager.name in self.managers:
-                    self._place(manager)
-            dirty.clear()
-
-    def _rank_of(self, manager: Manager) -> int:
-        used, slots = manager.used, manager.slots
-        if used >= slots + manager.prefetch or not manager.open:
-            return _NOWHERE
-        if used < slots:
-            if self._selector == "spread":
-                return used * _LEVELS // slots
-            if self._selector == "pack":
-                return _LEVELS - used * _LEVELS // slots
-            return manager._order
-        if self._selector == "block":
-            return _PREFETCH_RANK + manager._order
-        return _PREFETCH_RANK + (used - slots) * _PREFETCH_LEVELS // manager.prefetch
-
-    def _place(self, manager: Manager) -> None:
-        """Put a manager into the group where it belongs now."""
-        if len(manager.running) > manager.slots:
-            self._over[manager] = None
-        else:
-            self._over.pop(manager, None)
-        rank = self._rank_of(manager)
-        if rank == manager._rank:
-            return
-        self._leave(manager)
-        if rank != _NOWHERE:
-            group = self._groups.get(rank)
-            if group is None:
-                group = self._groups[rank] = {}
-                heappush(self._ranks, rank)
-            group[manager] = None
-            manager._rank = rank
-            self._available += 1
-
-    def _leave(self, manager: Manager) -> None:
-        """Take a manager out of its group."""
-        if manager._rank != _NOWHERE:
-            del self._groups[manager._rank][manager]
-            manager._rank = _NOWHERE
-            self._available -= 1
-
-    def _first_rank(self) -> int:
-        """The rank to serve first; there is one."""
-        while not self._groups[self._ranks[0]]:
-            del self._groups[heappop(self._ranks)]
-        return self._ranks[0]
-
-    def _portion(self, manager: Manager) -> int:
-        """How many tasks a manager gets before it is compared with the others again; it has left its group."""
-        used, slots = manager.used, manager.slots
-        room = slots + manager.prefetch - used
-        if used < slots:
-            room = slots - used
-            if self._selector != "spread":
-                return room
-            step = slots // _LEVELS
-        elif self._selector == "block":
-            return room
-        else:
-            step = manager.prefetch // _PREFETCH_LEVELS
-        share = len(self._waiting) // (self._available + 1)
-        return max(1, min(step, share, room))
-
     # ---------------------------------------------------------------------------------------------------- invariants
 
     def check_invariants(self) -> None:
-        """Every attempt is in one place, no manager has more than its credit, the groups say what is.
+        """Every attempt is in one place, no manager has more than its credit, the ranks say what is.
 
         Raises:
             AssertionError: They are broken.
         """
-        assert not self._waiting & self._at.keys()
-        queued = [*self._fifo, *(entry[2] for entry in self._ranked)]
-        assert self._waiting <= {(t.task, t.attempt) for t in queued}
+        self._queue.check_invariants()
+        self._ranks.check_invariants()
+        assert not self._queue.keys & self._at.keys()
         assert sum(len(m.running) for m in self.managers.values()) == len(self._at)
         for name, manager in self.managers.items():
             assert name == manager.name
             assert not manager.ghosts & manager.running.keys()
             assert all(self._at.get(key) is manager for key in manager.running)
         assert self._cancelling <= self._at.keys() and self._stealing <= self._at.keys()
-        assert set(self._groups) == set(self._ranks) and len(self._ranks) == len(self._groups)
-        grouped = [manager for group in self._groups.values() for manager in group]
-        assert len(grouped) == self._available == len(set(grouped))
-        assert all(self.managers.get(manager.name) is manager for manager in grouped)
-        for rank, group in self._groups.items():
-            for manager in group:
-                assert manager._rank == rank
-                assert manager in self._dirty or rank == self._rank_of(manager)
+        for rank, manager in self._ranks.members():
+            assert self.managers.get(manager.name) is manager
+            assert manager in self._dirty or rank == self._ranks.rank_of(manager)
         for manager in self.managers.values():
             if manager not in self._dirty:
-                assert (manager._rank == _NOWHERE) == (self._rank_of(manager) == _NOWHERE)
+                assert manager.rank == self._ranks.rank_of(manager)
                 assert (manager in self._over) == (len(manager.running) > manager.slots)
         assert set(self._over) <= set(self.managers.values())
 
     def places(self) -> Iterator[tuple[Key, str]]:
         """Every attempt that is here, with its manager's name; "" for waiting ones."""
-        for key in self._waiting:
+        for key in self._queue.keys:
             yield key, ""
         for key, manager in self._at.items():
             yield key, manager.name

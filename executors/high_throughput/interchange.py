@@ -24,9 +24,10 @@ import zmq
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.admission import Admission
 from flowlib.executors.high_throughput.binding import bind
-from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Key, Registration
+from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Registration
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.lost import lost_payload
+from flowlib.executors.high_throughput.managers import Key, Manager
 
 log = logging.getLogger("flowlib.interchange")
 
@@ -196,7 +197,7 @@ class Interchange:
                 attachments.append(payload)
         self._link.send([m.encode(m.Results(results, manager)), *attachments])
 
-    def _tell_lost(self, manager: Any, keys: Sequence[Key], reason: str) -> None:
+    def _tell_lost(self, manager: Manager, keys: Sequence[Key], reason: str) -> None:
         if not keys:
             return
         payload = lost_payload(manager.facts, reason)
@@ -277,7 +278,7 @@ class Interchange:
         log.error("the driver sent the command %r, which is unknown", name)
         return None
 
-    def _describe(self, manager: Any, now: float) -> dict[str, Any]:
+    def _describe(self, manager: Manager, now: float) -> dict[str, Any]:
         facts = manager.facts
         return {
             "manager": manager.name,

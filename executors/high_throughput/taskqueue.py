@@ -1,0 +1,97 @@
+"""Tasks that no manager has yet: highest priority first, then first come, first served.
+
+Nearly all tasks have no priority, and those cost a deque's append and popleft.  Withdrawing a task takes its name off
+a list; its place in the queue is cleared when it is reached, or when such places are most of the queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
+
+from flowlib.executors.high_throughput.managers import Key
+from flowlib.executors.high_throughput.messages import Task
+
+
+class TaskQueue:
+    """A queue.
+
+    Attributes:
+        keys: The tasks in it.
+    """
+
+    __slots__ = ("_count", "_fifo", "_ranked", "keys")
+
+    def __init__(self) -> None:
+        self.keys: set[Key] = set()
+        self._fifo: deque[Task] = deque()
+        self._ranked: list[tuple[float, int, Task]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def put(self, task: Task, key: Key) -> None:
+        """Queue a task that is not in the queue."""
+        self.keys.add(key)
+        if task.needs is None or not task.needs.priority:
+            self._fifo.append(task)
+        else:
+            self._count += 1
+            heappush(self._ranked, (-task.needs.priority, self._count, task))
+
+    def put_back(self, tasks: Sequence[Task]) -> None:
+        """Queue tasks before all others of their priority, in this order."""
+        for task in reversed(tasks):
+            self.keys.add((task.task, task.attempt))
+            if task.needs is None or not task.needs.priority:
+                self._fifo.appendleft(task)
+            else:
+                self._count += 1
+                heappush(self._ranked, (-task.needs.priority, -self._count, task))
+
+    def take(self, most: int) -> list[Task]:
+        """Take out the next tasks, at most that many; empty only if none waits."""
+        keys, fifo, ranked = self.keys, self._fifo, self._ranked
+        taken: list[Task] = []
+        while most and keys:
+            task = heappop(ranked)[2] if ranked and (ranked[0][0] < 0 or not fifo) else fifo.popleft()
+            key = (task.task, task.attempt)
+            if key in keys:
+                keys.remove(key)
+                taken.append(task)
+                most -= 1
+        if not keys and (fifo or ranked):
+            # Only places of withdrawn tasks are left.
+            fifo.clear()
+            ranked.clear()
+        return taken
+
+    def withdraw(self, keys: Iterable[Key]) -> None:
+        """Take out tasks that are in the queue."""
+        self.keys.difference_update(keys)
+        places = len(self._fifo) + len(self._ranked)
+        if places > 64 and places > 2 * len(self.keys):
+            self._fifo = deque(t for t in self._fifo if (t.task, t.attempt) in self.keys)
+            self._ranked = [e for e in self._ranked if (e[2].task, e[2].attempt) in self.keys]
+            heapify(self._ranked)
+
+    def urgent(self) -> int:
+        """About how many tasks of a priority above the usual wait."""
+        return sum(1 for entry in self._ranked if entry[0] < 0)
+
+    def first_priority(self) -> float:
+        """The priority of the first task; that of one that was withdrawn may count."""
+        if self._ranked and (self._ranked[0][0] < 0 or not self._fifo):
+            return -self._ranked[0][0]
+        return 0.0
+
+    def check_invariants(self) -> None:
+        """Every task in the queue has a place.
+
+        Raises:
+            AssertionError: One has none.
+        """
+        places = [*self._fifo, *(entry[2] for entry in self._ranked)]
+        assert self.keys <= {(t.task, t.attempt) for t in places}
