@@ -59,6 +59,7 @@ class ThreadPoolExecutor(FlowlibExecutor):
         self.thread_name_prefix = f"{type(self).__name__}-{label}" if thread_name_prefix is None else thread_name_prefix
         self.storage_access = storage_access
         self.working_dir = working_dir
+        self.remote_monitoring_radio = remote_monitoring_radio
         self._crew: Crew | None = None
         # Whoever takes an entry out owns the attempt: a thread to run it, or cancel to withdraw it.
         self._waiting: dict[TaskRecord, tuple[Any, ...]] = {}
