@@ -39,6 +39,8 @@ ALIASES = {
     "flowlib.providers.errors": "flowlib.errors",
     "flowlib.providers.local.local": "flowlib.providers.local",
     "flowlib.serialize.errors": "flowlib.errors",
+    "flowlib.usage_tracking": "flowlib.usage",
+    "flowlib.usage_tracking.levels": "flowlib.usage",
 }
 """Alias to real module."""
 
@@ -53,7 +55,6 @@ UNOFFERED = {
     "flowlib.providers.ad_hoc": f"AdHocProvider is not offered: {_MACHINES}",
     "flowlib.providers.azure": f"Azure is not supported: {_MACHINES}",
     "flowlib.providers.googlecloud": f"Google Cloud is not supported: {_MACHINES}",
-    "flowlib.usage_tracking": "flowlib reports nothing about its use to anybody; leave usage_tracking out",
 }
 """Modules that the field's scripts may import and that are not there, with what to do instead."""
 

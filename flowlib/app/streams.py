@@ -62,8 +62,8 @@ def parse_stream(given: Any, name: str = "stdout") -> Target | None:
         The file; None for no redirection.
 
     Raises:
-        TypeError: It is nothing of that.
-        BadStdStreamFile: It is a tuple of another length, an unknown mode, or an empty path.
+        TypeError: It is nothing of that, or a tuple of another length.
+        BadStdStreamFile: It has an unknown mode, or an empty path.
 
     Example:
         >>> parse_stream(("out.txt", "w"))
@@ -72,12 +72,12 @@ def parse_stream(given: Any, name: str = "stdout") -> Target | None:
     if given is None:
         return None
     mode = DEFAULT_MODE
-    if isinstance(given, (tuple, list)):
+    if isinstance(given, tuple):
         if len(given) != 2:
-            raise BadStdStreamFile(f"{name} is {given!r}, of length {len(given)}; give a pair (path, mode)")
+            raise _wrong_type(f"{name} is {given!r}, of length {len(given)}; give a pair (path, mode)")
         given, mode = given
         if not isinstance(mode, str):
-            raise TypeError(f"{name} has the mode {mode!r}; give a mode of open(), like 'w' or 'a'")
+            raise _wrong_type(f"{name} has the mode {mode!r}; give a mode of open(), like 'w' or 'a'")
     elif hasattr(given, "cleancopy"):
         # A File: also its retries start it anew.
         mode = "w"
@@ -88,12 +88,19 @@ def _path(given: Any, name: str) -> str:
     if hasattr(given, "__fspath__"):
         given = given.__fspath__()
     if isinstance(given, bytes):
-        raise TypeError(f"{name} is {given!r}; give a path as str or os.PathLike, not bytes")
+        raise _wrong_type(f"{name} is {given!r}; give a path as str or os.PathLike, not bytes")
     if not isinstance(given, str):
-        raise TypeError(f"{name} is {given!r}; give a path, a pair (path, mode), a File, AUTO_LOGNAME or None")
+        raise _wrong_type(f"{name} is {given!r}; give a path, a pair (path, mode), a File, AUTO_LOGNAME or None")
     if not given or "\0" in given:
         raise BadStdStreamFile(f"{name} is {given!r}, which names no file")
     return given
+
+
+def _wrong_type(message: str) -> TypeError:
+    """An error that is caught as the interpreter's and as the type checker's of constructors."""
+    from flowlib.checks import ArgumentTypeError
+
+    return ArgumentTypeError(message)
 
 
 def _mode(mode: str, name: str) -> str:

@@ -597,7 +597,7 @@ def _explain(failure: DependencyFailed) -> None:
             if missing:
                 stack.extend(missing)
                 continue
-            pairs = [(error_of(f), f._describe() if isinstance(f, LazyFuture) else None) for f in futures]
+            pairs = [(error_of(f), f._describe() if isinstance(f, LazyFuture) else repr(f)) for f in futures]
             top._error = top._kind([(e, d) for e, d in pairs if e is not None], top._tid)
             top._futures = None
             stack.pop()

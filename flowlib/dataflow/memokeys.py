@@ -81,9 +81,10 @@ def id_for_memo(obj: object, output_ref: bool = False) -> bytes:
     )
 
 
-def _join(kind: str, *parts: bytes) -> bytes:
-    """One key of several, so that no two sequences of parts have the same."""
-    return b"".join([kind.encode(), b"(", *(len(p).to_bytes(8, "big") + p for p in parts), b")"])
+def _join(kind: str, *parts: Any) -> bytes:
+    """One key of several, so that no two sequences of parts have the same; users' functions may give text."""
+    whole = [p if isinstance(p, bytes) else str(p).encode("utf-8", "surrogatepass") for p in parts]
+    return b"".join([kind.encode(), b"(", *(len(p).to_bytes(8, "big") + p for p in whole), b")"])
 
 
 def _name(obj: Any) -> bytes:

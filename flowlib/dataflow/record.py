@@ -221,7 +221,7 @@ _KEYS: Mapping[str, Callable[[TaskRecord], Any]] = {
     "try_id": lambda r: r.attempt,
     "dfk": lambda r: r.kernel,
     "func_name": lambda r: r.app.name,
-    "func": lambda r: r.func,
+    "func": lambda r: r.app.func,
     "args": lambda r: r.args,
     "kwargs": lambda r: r.kwargs,
     "status": lambda r: r.status,
