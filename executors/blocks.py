@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flowlib.errors import InternalConsistencyError, ScaleOutFailed, ScalingFailed, TooManyJobFailuresError
@@ -223,10 +224,7 @@ class BlockManager:
         """A job that came to its end without a manager did not do what it was for, whatever its exit code."""
         if status.state is not JobState.COMPLETED or block in self._came:
             return status
-        return JobStatus(
-            *(JobState.MISSING, "the job ended, and no manager came from it", status.exit_code),
-            *(status.stdout_path, status.stderr_path, status.script_path),
-        )
+        return replace(status, state=JobState.MISSING, message="the job ended, and no manager came from it")
 
     def _order(self, *order: Any) -> None:
         self._orders.append(order)
@@ -336,6 +334,9 @@ class BlockManager:
         if block not in self._came:
             self._came.add(block)
             self._changed = True
+            status = self._status.get(block)
+            if status is not None and status.state in (JobState.PENDING, JobState.UNKNOWN):
+                self._status[block] = replace(status, state=JobState.RUNNING)  # the next query tells the rest
             self._emit(block, "registered", self._job(block), "")
 
     # ----------------------------------------------------------------------------------- calls to the provider
@@ -410,11 +411,7 @@ class BlockManager:
             code = "" if status.exit_code is None else f" with exit code {status.exit_code}"
             why = known.ending or f"job {job} {status.state.name}{code}: {status.message or 'it ended'}"
             if asked:
-                status = JobStatus(
-                    *(JobState.SCALED_IN, known.ending, status.exit_code),
-                    *(status.stdout_path, status.stderr_path, status.script_path),
-                )
-                self._status[block] = status
+                self._status[block] = replace(status, state=JobState.SCALED_IN, message=known.ending)
             elif block not in self._came and not known.came:
                 logger.warning("%s: block %s ended before a manager came from it: %s", self.label, block, why)
             self._emit(block, "ended" if asked or known.came else "failed", job, why)
