@@ -369,6 +369,8 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
         cores: CPUs to bind to; [] for all.
         log: File for its stdout and stderr.
         debug: Whether to log more.
+        label: Label of the executor.
+        gpus: Accelerators of its own.
     """
 
     rank: int
@@ -380,6 +382,8 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
     cores: list[int]
     log: str
     debug: bool
+    label: str = ""
+    gpus: list[str] = []
 
 
 class Ready(msgspec.Struct, array_like=True, tag=61):

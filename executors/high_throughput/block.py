@@ -1,0 +1,80 @@
+"""The file by which a driver tells the managers of a block where home is, with which key, and how to work.
+
+It is a file and not a command line because it holds a secret key.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Block(msgspec.Struct, kw_only=True):
+    """What stands in a block's file. Keys that are not known here are for other versions and left alone.
+
+    Attributes:
+        addresses: Where the interchange may be reached; the first that answers is taken.
+        server_public: The interchange's CURVE key in Z85, "" for no encryption.
+        client_public: The block's own.
+        client_secret: And its secret part.
+        block: Name of the block.
+        label: Label of the executor.
+        logdir: Directory for the logs of the block's managers.
+        heartbeat_period: Seconds.
+        heartbeat_threshold: Seconds of silence after which the other side counts as gone.
+        lease: Seconds that workers go on without a connection.
+        cores_per_worker: CPUs for each worker.
+        mem_per_worker: GB for each worker.
+        max_workers_per_node: Limit for the number of workers.
+        prefetch: Most tasks beyond the workers; -1 lets the interchange decide.
+        cpu_affinity: See ``affinity.worker_cores``.
+        accelerators: Names of accelerators, one for each worker.
+        drain_period: Seconds after which a manager takes no more tasks.
+        address_probe_timeout: Seconds to find an address that answers.
+        debug: Whether to log more.
+        sys_path: Directories to append to the workers' ``sys.path``.
+        environment: Variables to set for good.
+        driver_python: The driver's Python "major.minor".
+        cwd: Directory to work in; None for the one the manager is started in.
+    """
+
+    addresses: list[str]
+    server_public: str = ""
+    client_public: str = ""
+    client_secret: str = ""
+    block: str = "0"
+    label: str = ""
+    logdir: str = "."
+    heartbeat_period: float = 30
+    heartbeat_threshold: float = 120
+    lease: float = 30
+    cores_per_worker: float = 1.0
+    mem_per_worker: float | None = None
+    max_workers_per_node: float | None = None
+    prefetch: int = -1
+    cpu_affinity: str = "none"
+    accelerators: list[str] = []
+    drain_period: float | None = None
+    address_probe_timeout: float = 30
+    debug: bool = False
+    sys_path: list[str] = []
+    environment: dict[str, str] = {}
+    driver_python: str = ""
+    cwd: str | None = None
+
+
+def read_block(path: str) -> Block:
+    """Read a block's file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not what a driver writes.
+    """
+    with open(path, "rb") as file:
+        content = file.read()
+    try:
+        block = msgspec.json.decode(content, type=Block)
+    except msgspec.DecodeError as e:
+        raise ValueError(f"{path} is no block file: {e}") from e
+    if not block.addresses:
+        raise ValueError(f"{path} names no address of the interchange")
+    return block

@@ -1,0 +1,599 @@
+"""The manager of a node: ``python -m flowlib.executors.high_throughput.manager BLOCKFILE``.
+
+It stands between the interchange and the node's workers, so that one connection serves all of them, and so that
+somebody is there to see a worker die.  One thread waits for everything: the interchange, the workers, the template,
+signals, the driver's lifeline.  What to do with tasks is ``ManagerCore``'s to decide, what becomes of processes is
+``Pool``'s to know; this file joins them.
+
+It ends when it is told to, when its lease is over, or when there is no point in going on; it takes its workers with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import selectors
+import signal
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from flowlib.executors.high_throughput import affinity, node
+from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput import page as pages
+from flowlib.executors.high_throughput.block import Block, read_block
+from flowlib.executors.high_throughput.deaths import (
+    Death,
+    Fault,
+    Verdict,
+    describe,
+    last_lines,
+    manager_lost,
+    timed_out,
+    worker_lost,
+)
+from flowlib.executors.high_throughput.manager_core import Batch, Look, ManagerCore, Revoke
+from flowlib.executors.high_throughput.pool import Pool, WorkerProcess
+from flowlib.version import VERSION
+
+log = logging.getLogger("flowlib.manager")
+
+REJECTED = 3
+UNREACHABLE = 4
+NO_WORKERS = 5
+LOST_CONTACT = 6
+"""Exit codes, for whoever reads a batch system's accounting."""
+
+LINGER = 1.0
+"""Seconds for the last messages to leave."""
+LOCAL_GRACE = 0.5
+JOB_GRACE = 5.0
+"""Seconds that running tasks have after a SIGTERM: on the driver's machine, and in a job that a scheduler ends."""
+MOST_BAD_STARTS = 3
+_TICK = 1.0
+_MOST_MESSAGES = 100
+_CHECK_CONNECTION = 0.25
+
+
+class Facts:
+    """What this manager is and has; worked out once.
+
+    Args:
+        block: What the driver wants.
+
+    Raises:
+        ValueError: An environment variable or the CPU binding makes no sense.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.name = uuid.uuid4().hex[:12]
+        self.host = socket.gethostname()
+        self.started = time.time()
+        self.directory = os.path.join(os.path.abspath(block.logdir), self.name)
+        self.log = os.path.join(self.directory, "manager.log")
+        cpus = node.usable_cpus()
+        self.cores = node.count_cores(os.environ, cpus)
+        self.memory = node.count_memory(os.environ)
+        self.slots = node.count_workers(
+            self.cores,
+            self.memory,
+            block.cores_per_worker,
+            block.mem_per_worker,
+            block.max_workers_per_node,
+            len(block.accelerators),
+        )
+        self.worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
+
+    def worker_log(self, rank: int) -> str:
+        """The log of a worker."""
+        return os.path.join(self.directory, f"worker_{rank}.log")
+
+
+class Manager:
+    """The loop.
+
+    Args:
+        block: What the driver wants.
+        facts: What there is.
+        lifeline: Descriptor whose end-of-file means that the driver is gone, or None.
+    """
+
+    def __init__(self, block: Block, facts: Facts, lifeline: int | None = None) -> None:
+        self._block = block
+        self._facts = facts
+        self._lifeline = lifeline
+        self._core = ManagerCore()
+        self._selector = selectors.DefaultSelector()
+        self._bodies: dict[int, m.Function] = {}
+        self._results: list[m.Result] = []
+        self._bad_starts = 0
+        self._exit: int | None = None
+        self._reason = ""
+        self._now = now = time.monotonic()
+        self._connect_by = now + block.address_probe_timeout
+        self._registered = False
+        self._down_since: float | None = None
+        self._heard = now
+        self._period = block.heartbeat_period
+        self._threshold = block.heartbeat_threshold
+        self._beat_at = now + self._period
+        self._drain_at = None if block.drain_period is None else now + block.drain_period
+        self._leave_at: float | None = None
+        self._terminated = False
+        self._check_at = now + _CHECK_CONNECTION
+        self._watch_signals()
+        if lifeline is not None:
+            self.watch(lifeline, self._on_lifeline)
+        # The template's imports run beside the search for an address.
+        self._pool = Pool(self, facts.slots)
+        # Late, because this takes as long as the template's start.
+        from flowlib.executors.high_throughput.connection import Connection
+
+        self._connection = Connection(block, facts.name, self.watch, self.unwatch, self._on_up, self._on_down)
+        self._from_interchange: dict[type, Callable[[Any], None]] = {
+            m.Registered: self._on_registered,
+            m.Rejected: lambda message: self._end(REJECTED, f"the interchange refuses this manager: {message.reason}"),
+            m.Cancel: lambda message: self._core.cancel(message.tasks, self._now),
+            m.Drain: lambda message: self._drain(message.reason or "the interchange asked for it"),
+            m.Shutdown: lambda message: self._end(0, message.reason or "the interchange asked for it"),
+            m.Forget: self._on_forget,
+            m.Heartbeat: lambda message: None,
+        }
+
+    # ----------------------------------------------------------------------------------------------------------- loop
+
+    def run(self) -> int:
+        """Work until there is a reason to end.
+
+        Returns:
+            Exit code.
+        """
+        try:
+            for rank in range(self._facts.slots):
+                self._spawn(rank)
+            while self._exit is None:
+                self._turn()
+        finally:
+            self._finish()
+        return self._exit
+
+    def _turn(self) -> None:
+        """Wait for something, and do all that follows from it."""
+        connection, core, pool = self._connection, self._core, self._pool
+        asleep_from = time.monotonic()
+        wake_at = self._wake_at(asleep_from)
+        timeout = 0.0 if connection.readable() else max(0.0, wake_at - asleep_from)
+        events = self._selector.select(timeout)
+        now = self._now = time.monotonic()
+        if now - max(asleep_from, wake_at) > _TICK:
+            # This process stood still, so that others were silent means nothing.
+            self._heard += now - asleep_from
+        for key, _ in events:
+            key.data()
+        if self._exit is None:
+            self._hear_interchange()
+        if now >= self._check_at or self._connect_by is None:
+            self._tick(now)
+        pool.tick(now, self._threshold)
+        core.tick(now)
+        self._carry_out()
+        for batch in core.assign(now):
+            self._hand_out(batch)
+        self._tell_results()
+        if core.draining and not len(core) and self._exit is None:
+            self._end(0, self._reason)
+
+    def _wake_at(self, now: float) -> float:
+        due = [self._check_at]
+        due.extend(at for at in (self._core.wake_at(), self._pool.wake_at(), self._leave_at) if at is not None)
+        return min(due)
+
+    def watch(self, fd: int, call: Callable[[], None], writing: bool = False) -> None:
+        """Call when the descriptor is readable, or writable too."""
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if writing else 0)
+        try:
+            self._selector.register(fd, events, call)
+        except KeyError:
+            self._selector.modify(fd, events, call)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop that."""
+        self._selector.unregister(fd)
+
+    def now(self) -> float:
+        """When this turn began."""
+        return self._now
+
+    def _tick(self, now: float) -> None:
+        """Look at what takes its time; a few times a second at most."""
+        self._check_at = now + (_TICK if self._registered else _CHECK_CONNECTION)
+        self._connection.follow()
+        if not self._registered and self._down_since is None:
+            if now >= self._connect_by:
+                self._end(UNREACHABLE, self._unreachable())
+            return
+        if now - self._heard > self._threshold:
+            self._end(LOST_CONTACT, f"nothing was heard from the interchange for {self._threshold:g} s")
+        elif self._down_since is not None and now - self._down_since > self._block.lease:
+            self._end(LOST_CONTACT, f"there was no connection to the interchange for {self._block.lease:g} s")
+        elif self._leave_at is not None and now >= self._leave_at:
+            self._end(0, self._reason)
+        if now >= self._beat_at:
+            self._beat_at = now + self._period
+            self._tell(m.Heartbeat(time.time()))
+        if self._drain_at is not None and now >= self._drain_at:
+            self._drain_at = None
+            self._drain(f"its drain_period of {self._block.drain_period:g} s is over")
+        self._check_at = min(self._check_at, self._beat_at, self._leave_at or self._beat_at)
+
+    def _unreachable(self) -> str:
+        patience = self._block.address_probe_timeout
+        if self._connection.address:
+            return f"the interchange at {self._connection.address} did not answer within {patience:g} s"
+        return (
+            f"none of the interchange's addresses answered within {patience:g} s (address_probe_timeout):\n"
+            f"{self._connection.explain()}\n"
+            "name an address of the submitting machine that this node can reach as the executor's `address`"
+        )
+
+    # ---------------------------------------------------------------------------------------------------- how it ends
+
+    def _end(self, code: int, reason: str) -> None:
+        """Leave the loop."""
+        if self._exit is None:
+            self._exit = code
+            self._reason = reason
+            (log.error if code else log.info)("ends: %s", reason)
+            if code:
+                print(
+                    f"flowlib manager {self._facts.name} on {self._facts.host}: {reason}", file=sys.stderr, flush=True
+                )
+
+    def _drain(self, reason: str) -> None:
+        if not self._core.draining:
+            log.info("takes no more tasks: %s", reason)
+            self._reason = reason
+            self._core.drain(self._now)
+            self._tell(m.Drain(reason))
+
+    def _finish(self) -> None:
+        """Kill what runs, say what is lost and goodbye."""
+        if self._exit is None:
+            # An exception leaves the loop; it must not leave processes.
+            self._exit, self._reason = 1, "an error in the manager; its log says which"
+        self._pool.end()
+        lost = self._core.abandon()
+        if lost:
+            facts = self._facts
+            payload = manager_lost(facts.name, facts.host, self._reason, facts.log)
+            self._results += [m.Result(task, attempt, m.Status.LOST, payload) for task, attempt in lost]
+        self._tell_answers()
+        self._tell_results()
+        self._tell(m.Goodbye(self._reason))
+        self._connection.close(0 if self._down_since is not None else LINGER)
+        self._selector.close()
+        self._wake.close()
+        self._alarm.close()
+
+    def _watch_signals(self) -> None:
+        self._wake, self._alarm = socket.socketpair()
+        self._wake.setblocking(False)
+        self._alarm.setblocking(False)
+        signal.set_wakeup_fd(self._alarm.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, _do_nothing)
+        # An interrupt at the terminal is the driver's to handle.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.watch(self._wake.fileno(), self._on_signal)
+
+    def _on_signal(self) -> None:
+        numbers = self._wake.recv(4096)
+        if signal.SIGTERM not in numbers:
+            return
+        if self._terminated or not len(self._core):
+            self._terminated = True
+            self._end(0, "terminated by SIGTERM")
+            return
+        self._terminated = True
+        self._leave_at = self._now + (JOB_GRACE if self._lifeline is None else LOCAL_GRACE)
+        self._check_at = min(self._check_at, self._leave_at)
+        self._drain("terminated by SIGTERM, as schedulers do at the end of a job")
+
+    def _on_lifeline(self) -> None:
+        assert self._lifeline is not None
+        if not os.read(self._lifeline, 1):
+            self.unwatch(self._lifeline)
+            self._end(0, "the driver is gone")
+
+    # ------------------------------------------------------------------------------------------------ the interchange
+
+    def _tell(self, message: m.Message) -> None:
+        self._connection.send([m.encode(message)])
+
+    def _on_up(self) -> None:
+        """There is a connection, the first or a new one."""
+        facts, block, connection = self._facts, self._block, self._connection
+        log.info("connected to %s", connection.address)
+        self._down_since = None
+        self._heard = self._now
+        self._tell(
+            m.Register(
+                protocol=m.PROTOCOL,
+                python=m.PYTHON,
+                version=VERSION,
+                manager=facts.name,
+                block=block.block,
+                host=facts.host,
+                pid=os.getpid(),
+                slots=facts.slots,
+                prefetch=block.prefetch,
+                cores=facts.cores,
+                memory=facts.memory,
+                gpus=block.accelerators,
+                started=facts.started,
+                packages=node.installed_packages(),
+                directory=os.getcwd(),
+                log=facts.log,
+                running=self._core.keys(),
+            )
+        )
+        if self._core.draining:
+            self._tell(m.Drain(self._reason))
+
+    def _on_down(self) -> None:
+        if self._down_since is None:
+            log.warning(
+                "the connection to %s is lost; trying again for %g s", self._connection.address, self._block.lease
+            )
+            self._down_since = self._now
+
+    def _on_registered(self, message: m.Registered) -> None:
+        if not self._registered:
+            log.info("registered")
+        self._registered = True
+        self._period, self._threshold = message.heartbeat_period, message.heartbeat_threshold
+        self._beat_at = min(self._beat_at, self._now + self._period)
+        self._check_at = min(self._check_at, self._beat_at)
+
+    def _hear_interchange(self) -> None:
+        connection = self._connection
+        for _ in range(_MOST_MESSAGES):
+            frames = connection.receive()
+            if frames is None:
+                return
+            self._heard = self._now
+            message = m.decode(frames[0])
+            if isinstance(message, m.Tasks):
+                self._take(message, frames)
+            elif type(message) in self._from_interchange:
+                self._from_interchange[type(message)](message)
+            else:
+                log.error("the interchange sent a %s, which is none for a manager", type(message).__name__)
+
+    def _take(self, message: m.Tasks, frames: Sequence[Any]) -> None:
+        for function in message.functions:
+            self._bodies[function.function] = function
+        if len(frames) > 1:
+            for task in message.tasks:
+                if type(task.payload) is int:
+                    task.payload = frames[task.payload + 1]
+        self._core.add(message.tasks)
+
+    def _on_forget(self, message: m.Forget) -> None:
+        for function in message.functions:
+            self._bodies.pop(function, None)
+        self._core.forget_functions(message.functions)
+        for worker in self._pool.workers.values():
+            if worker.ready:
+                self._pool.send(worker, [m.encode(message)])
+
+    def _tell_results(self) -> None:
+        if self._core.has_answers():
+            self._tell_answers()
+        if not self._results:
+            return
+        results, self._results = self._results, []
+        frames: list[Any] = [b""]
+        for result in results:
+            payload: Any = result.payload
+            if len(payload) > m.INLINE_LIMIT:
+                result.payload = len(frames) - 1
+                frames.append(payload)
+        frames[0] = m.encode(m.Results(results))
+        self._connection.send(frames)
+
+    def _tell_answers(self) -> None:
+        answers = self._core.take_answers()
+        self._results += [m.Result(task, attempt, m.Status.WITHDRAWN) for task, attempt in answers.withdrawn]
+        if answers.running:
+            self._tell(m.NotCancelled(answers.running))
+
+    # --------------------------------------------------------------------------------------------------- the workers
+
+    def _spawn(self, rank: int) -> None:
+        block, facts = self._block, self._facts
+        cores = facts.worker_cores[rank]
+        gpus = block.accelerators[rank : rank + 1]
+        environment = {
+            "FLOWLIB_WORKER_RANK": str(rank),
+            "FLOWLIB_WORKER_COUNT": str(facts.slots),
+            "FLOWLIB_WORKER_POOL_ID": facts.name,
+            "FLOWLIB_WORKER_BLOCK_ID": block.block,
+            **affinity.thread_environment(cores),
+        }
+        for gpu in gpus:
+            environment.update(affinity.accelerator_environment(gpu))
+        setup = m.WorkerSetup(
+            rank=rank,
+            slots=facts.slots,
+            block=block.block,
+            manager=facts.name,
+            sys_path=block.sys_path,
+            environment=environment,
+            cores=cores,
+            log=facts.worker_log(rank),
+            debug=block.debug,
+            label=block.label,
+            gpus=gpus,
+        )
+        self._pool.spawn(rank, m.encode(setup))
+
+    def on_message(self, worker: WorkerProcess, frames: list[bytes]) -> None:
+        """A worker said something."""
+        message = m.decode(frames[0])
+        if isinstance(message, m.Results):
+            if len(frames) > 1:
+                for result in message.results:
+                    if type(result.payload) is int:
+                        result.payload = frames[result.payload + 1]
+            self._results += self._core.finish(worker.rank, message.results, self._now)
+        elif isinstance(message, m.Note):
+            self._connection.send(frames)
+        elif isinstance(message, m.Ready):
+            worker.ready = True
+            worker.due_at = None
+            worker.pid = message.pid
+            self._bad_starts = 0
+            self._core.ready(worker.rank, self._now)
+        elif isinstance(message, m.Retiring):
+            log.info("worker %d (process %d) retires: %s", worker.rank, worker.pid, message.reason)
+            worker.retiring = message.reason
+            self._core.retire(worker.rank)
+        else:
+            log.error("worker %d sent a %s, which is none for a manager", worker.rank, type(message).__name__)
+
+    def on_death(self, worker: WorkerProcess, death: Death) -> None:
+        """A worker is gone: its task gets its answer, and another worker its place."""
+        rank = worker.rank
+        if not worker.ready:
+            self._on_bad_start(worker, death)
+        started = self._pool.page.cells[rank * pages.CELLS + pages.STARTED]
+        for task in self._core.died(rank, started):
+            status, payload = self._judge(worker, death)
+            self._results.append(m.Result(task.task, task.attempt, status, payload, worker=rank))
+            log.warning(
+                "worker %d (process %d) ended with task %d, try %d: %s",
+                *(rank, worker.pid, task.task, task.attempt, worker.verdict or describe(death)),
+            )
+        if self._exit is None:
+            self._spawn_again(rank)
+
+    def _spawn_again(self, rank: int) -> None:
+        if rank not in self._pool.workers and not (self._core.draining and not self._core.waiting):
+            self._spawn(rank)
+
+    def _judge(self, worker: WorkerProcess, death: Death) -> tuple[m.Status, bytes]:
+        """What a task is told whose worker ended under it."""
+        facts, rank, verdict = self._facts, worker.rank, worker.verdict
+        signalled = death.status is not None and os.WIFSIGNALED(death.status)
+        if verdict is None and self._terminated and signalled:
+            # The scheduler ends the job, and signals everybody in it.
+            verdict = Verdict(Fault.NODE, self._reason)
+        if verdict is None:
+            return m.Status.WORKER_LOST, worker_lost(rank, facts.host, describe(death), facts.worker_log(rank))
+        if verdict.fault is Fault.WALLTIME:
+            return m.Status.RAISED, timed_out(rank, facts.host, verdict.walltime, facts.worker_log(rank))
+        if verdict.fault is Fault.NODE:
+            return m.Status.LOST, manager_lost(facts.name, facts.host, verdict.reason, facts.log)
+        return m.Status.WORKER_LOST, worker_lost(rank, facts.host, verdict.reason, facts.worker_log(rank))
+
+    def _on_bad_start(self, worker: WorkerProcess, death: Death) -> None:
+        self._bad_starts += 1
+        reason = worker.retiring or (worker.verdict.reason if worker.verdict else describe(death))
+        log.error("worker %d did not come up: %s", worker.rank, reason)
+        if self._bad_starts >= MOST_BAD_STARTS:
+            tail = "".join(f"\n  {line}" for line in last_lines(self._facts.worker_log(worker.rank)))
+            self._end(
+                NO_WORKERS, f"{self._bad_starts} workers in a row did not come up, the last because: {reason}{tail}"
+            )
+
+    def on_template_lost(self, reason: str) -> None:
+        """All workers are gone and told; their successors are on their way."""
+
+    # --------------------------------------------------------------------------------------------- the core's orders
+
+    def _carry_out(self) -> None:
+        core, pool = self._core, self._pool
+        cells = pool.page.cells
+        while orders := core.take_orders():
+            for order in orders:
+                worker = pool.workers.get(order.rank)
+                if isinstance(order, Revoke):
+                    number = pages.NEVER if order.number is None else order.number
+                    cells[order.rank * pages.CELLS + pages.REVOKED] = number
+                elif isinstance(order, Look):
+                    core.looked(order.rank, cells[order.rank * pages.CELLS + pages.STARTED], self._now)
+                elif worker is not None:
+                    pool.kill(worker, Verdict(Fault.WALLTIME, "the task outlived its walltime", order.walltime))
+
+    def _hand_out(self, batch: Batch) -> None:
+        tasks = batch.tasks
+        frames: list[Any] = [b""]
+        for i, task in enumerate(tasks):
+            payload: Any = task.payload
+            if len(payload) > m.INLINE_LIMIT:
+                # The core keeps the task as it is, in case it comes back.
+                tasks[i] = m.Task(task.task, task.attempt, task.function, len(frames) - 1, task.needs)
+                frames.append(payload)
+        bodies = self._bodies
+        frames[0] = m.encode(m.Tasks(tasks, [bodies[number] for number in batch.functions if number in bodies]))
+        self._pool.send(self._pool.workers[batch.rank], frames)
+
+
+def _do_nothing(number: int, frame: FrameType | None) -> None:
+    pass
+
+
+def _lifeline(environment: dict[str, str]) -> int | None:
+    """The descriptor that the driver's provider left open for this process, if any."""
+    text = environment.pop("FLOWLIB_LIFELINE", "")
+    if not text:
+        return None
+    try:
+        fd = int(text)
+        os.set_inheritable(fd, False)
+    except (ValueError, OSError) as e:
+        sys.exit(f"flowlib manager: FLOWLIB_LIFELINE is {text!r}, which is no descriptor of this process: {e}")
+    return fd
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a manager.
+
+    Returns:
+        Exit code.
+    """
+    if len(arguments) != 1:
+        sys.exit("usage: python -m flowlib.executors.high_throughput.manager BLOCKFILE")
+    lifeline = _lifeline(os.environ)  # type: ignore[arg-type]
+    try:
+        block = read_block(arguments[0])
+        if block.cwd:
+            os.chdir(block.cwd)
+        os.environ.update(block.environment)
+        facts = Facts(block)
+        os.makedirs(facts.directory, mode=0o700, exist_ok=True)
+    except (OSError, ValueError) as e:
+        sys.exit(f"flowlib manager on {platform.node()}: {e}")
+    logging.basicConfig(
+        filename=facts.log,
+        level=logging.DEBUG if block.debug else logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
+    )
+    log.info(
+        "manager %s, process %d, %d workers, Python %s", facts.name, os.getpid(), facts.slots, sys.version.split()[0]
+    )
+    try:
+        return Manager(block, facts, lifeline).run()
+    except Exception:
+        # The log is where its block's messages send people; the interpreter prints it to the job's output as well.
+        log.exception("the manager fails")
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,624 @@
+"""Which worker gets which task: the decisions of a manager, without clock, sockets or processes.
+
+A worker runs one task at a time, but short ones are sent ahead in bundles, because a round trip costs more than they
+take.  What was sent ahead can be taken back (see ``page``): when a task before it turns out long, when it is
+cancelled, or when the manager drains.  Whatever happens, each ``(task, attempt)`` that was added is answered once: by
+the result that ``finish`` passes on, by ``take_answers``, or in what ``died`` returns.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import NamedTuple
+
+from flowlib.executors.high_throughput.messages import Result, Status, Task
+
+Key = tuple[int, int]
+
+AHEAD = 0.005
+"""Seconds of work that a worker may have in hand."""
+MOST_AHEAD = 64
+"""Tasks that a worker may have in hand."""
+STUCK = 0.020
+"""Seconds after which the tasks behind a running one are taken back."""
+STUCK_BESIDE_IDLE = 0.005
+"""The same while another worker has nothing to do."""
+SETTLE = 0.001
+"""Seconds between a revocation and looking at what it caught."""
+WALLTIME_GRACE = 2.0
+"""Seconds after its walltime at which a task that would not stop is killed with its worker."""
+OVERHEAD = 20e-6
+"""Seconds that each task takes beside its own work."""
+
+_WITHDRAWN = int(Status.WITHDRAWN)
+_UNKNOWN = 1e9
+
+
+class Revoke(NamedTuple):
+    """Tell the worker to skip tasks from this number on; None to skip none any more."""
+
+    rank: int
+    number: int | None
+
+
+class Look(NamedTuple):
+    """Read which task the worker began last, and call ``looked``."""
+
+    rank: int
+
+
+class Kill(NamedTuple):
+    """Kill the worker: its task has outlived this walltime."""
+
+    rank: int
+    walltime: float
+
+
+Order = Revoke | Look | Kill
+
+
+class Batch(NamedTuple):
+    """Tasks for a worker.
+
+    Attributes:
+        rank: The worker.
+        tasks: In this order.
+        functions: Those that it needs and has not got before.
+    """
+
+    rank: int
+    tasks: list[Task]
+    functions: list[int]
+
+
+class Answers(NamedTuple):
+    """What the interchange is to be told.
+
+    Attributes:
+        withdrawn: These will not run here.
+        running: These could not be withdrawn.
+    """
+
+    withdrawn: list[Key]
+    running: list[Key]
+
+
+class _State(Enum):
+    OPEN = "open"
+    REVOKED = "revoked"
+    """A revocation is out and was not looked at yet."""
+    SKIPPING = "skipping"
+    """What it caught is taken back; the worker has still to come by and skip it."""
+    RETIRING = "retiring"
+
+
+class _Entry:
+    __slots__ = ("cancelled", "estimate", "key", "number", "task", "worker")
+
+    def __init__(self, task: Task, key: Key) -> None:
+        self.task = task
+        self.key = key
+        self.worker: _Worker | None = None
+        self.number = 0
+        self.estimate = 0.0
+        self.cancelled = False
+
+
+class _Worker:
+    __slots__ = (
+        "first",
+        "first_since",
+        "hand",
+        "kill_at",
+        "known",
+        "load",
+        "look_at",
+        "rank",
+        "revoked",
+        "sent",
+        "skips",
+        "state",
+    )
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.state = _State.OPEN
+        self.hand: deque[_Entry] = deque()
+        self.sent = 0
+        self.load = 0.0
+        self.known: set[int] = set()
+        self.first: _Entry | None = None
+        self.first_since = 0.0
+        self.kill_at: float | None = None
+        self.revoked = 0
+        self.look_at = 0.0
+        self.skips = 0
+
+
+class _Queue:
+    """Waiting tasks: higher priority first, equal ones first in, first out."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[float, deque[_Entry]] = {}
+        self._order: list[float] = []
+        self.count = 0
+
+    def _lane(self, entry: _Entry) -> deque[_Entry]:
+        needs = entry.task.needs
+        # Negated, so that the sorted list has the highest first.
+        rank = 0.0 if needs is None else -needs.priority
+        lane = self._lanes.get(rank)
+        if lane is None:
+            lane = self._lanes[rank] = deque()
+            insort(self._order, rank)
+        return lane
+
+    def push(self, entry: _Entry) -> None:
+        self._lane(entry).append(entry)
+        self.count += 1
+
+    def push_front(self, entries: Sequence[_Entry]) -> None:
+        for entry in reversed(entries):
+            self._lane(entry).appendleft(entry)
+        self.count += len(entries)
+
+    def first(self) -> _Entry:
+        return self._lanes[self._order[0]][0]
+
+    def pop(self) -> _Entry:
+        rank = self._order[0]
+        lane = self._lanes[rank]
+        entry = lane.popleft()
+        if not lane:
+            del self._lanes[rank], self._order[0]
+        self.count -= 1
+        return entry
+
+    def remove(self, entries: Iterable[_Entry]) -> None:
+        gone = set(map(id, entries))
+        for rank in [*self._order]:
+            lane = self._lanes[rank]
+            kept = deque(entry for entry in lane if id(entry) not in gone)
+            self.count -= len(lane) - len(kept)
+            self._lanes[rank] = kept
+            if not kept:
+                del self._lanes[rank]
+                self._order.remove(rank)
+
+    def clear(self) -> list[_Entry]:
+        entries = self.entries()
+        self._lanes.clear()
+        self._order.clear()
+        self.count = 0
+        return entries
+
+    def entries(self) -> list[_Entry]:
+        return [entry for rank in self._order for entry in self._lanes[rank]]
+
+
+class ManagerCore:
+    """The decisions of one manager.
+
+    Times are seconds of any clock that never goes back.
+
+    Example:
+        >>> core = ManagerCore()
+        >>> core.add([Task(7, 0, 1, b"")])
+        >>> core.ready(0, now=0.0)
+        >>> [batch.rank for batch in core.assign(now=0.0)]
+        [0]
+        >>> [result.task for result in core.finish(0, [Result(7, 0, Status.OK)], now=0.1)]
+        [7]
+    """
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, _Entry] = {}
+        self._queue = _Queue()
+        self._workers: dict[int, _Worker] = {}
+        # Ranks of open workers with empty hands; a dict for its order.
+        self._idle: dict[int, None] = {}
+        self._durations: dict[int, float] = {}
+        self._timed: set[int] = set()
+        self._revoking: set[int] = set()
+        self._orders: list[Order] = []
+        self._withdrawn: list[Key] = []
+        self._running: list[Key] = []
+        self._check_at: float | None = None
+        self.draining = False
+
+    # ---------------------------------------------------------------------------------------------------------- looking
+
+    def __len__(self) -> int:
+        """Tasks that are not answered yet."""
+        return len(self._entries)
+
+    def keys(self) -> list[Key]:
+        """Those tasks."""
+        return list(self._entries)
+
+    @property
+    def waiting(self) -> int:
+        """Tasks that no worker has."""
+        return self._queue.count
+
+    def in_hand(self, rank: int) -> list[Key]:
+        """The tasks that a worker has, the first one running or about to."""
+        worker = self._workers.get(rank)
+        return [] if worker is None else [entry.key for entry in worker.hand]
+
+    # ------------------------------------------------------------------------------------------------- the interchange
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Take tasks in. One that is here already is left as it is; a draining manager gives them back."""
+        entries, queue = self._entries, self._queue
+        for task in tasks:
+            key = (task.task, task.attempt)
+            if self.draining:
+                if key not in entries:
+                    self._withdrawn.append(key)
+            elif key not in entries:
+                entry = entries[key] = _Entry(task, key)
+                queue.push(entry)
+
+    def cancel(self, keys: Iterable[Key], now: float) -> None:
+        """Take back what has not started. The answers come from ``take_answers``, some of them a moment later."""
+        waiting: list[_Entry] = []
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is None:
+                self._running.append(key)
+            elif entry.worker is None:
+                del self._entries[key]
+                waiting.append(entry)
+                self._withdrawn.append(key)
+            elif entry is entry.worker.hand[0] or not self._revoke(entry.worker, entry.number, now):
+                self._running.append(key)
+            else:
+                entry.cancelled = True
+        if waiting:
+            self._queue.remove(waiting)
+
+    def drain(self, now: float) -> None:
+        """Take no more tasks; give back what has not started."""
+        self.draining = True
+        for entry in self._queue.clear():
+            del self._entries[entry.key]
+            self._withdrawn.append(entry.key)
+        for worker in self._workers.values():
+            if len(worker.hand) > 1:
+                self._revoke(worker, worker.hand[1].number, now)
+
+    def forget_functions(self, functions: Iterable[int]) -> None:
+        """These functions are not used any more."""
+        for function in functions:
+            self._durations.pop(function, None)
+            for worker in self._workers.values():
+                worker.known.discard(function)
+
+    def abandon(self) -> list[Key]:
+        """Forget every task, because the manager ends; they are the caller's to answer."""
+        keys = list(self._entries)
+        self._entries.clear()
+        self._queue.clear()
+        for worker in self._workers.values():
+            worker.hand.clear()
+        return keys
+
+    # ---------------------------------------------------------------------------------------------------- the workers
+
+    def ready(self, rank: int, now: float) -> None:
+        """A fresh worker can take tasks."""
+        assert rank not in self._workers
+        self._workers[rank] = _Worker(rank)
+        self._idle[rank] = None
+
+    def retire(self, rank: int) -> None:
+        """A worker begins no further task."""
+        worker = self._workers.get(rank)
+        if worker is not None:
+            worker.state = _State.RETIRING
+            self._revoking.discard(rank)
+            self._idle.pop(rank, None)
+
+    def died(self, rank: int, started: int) -> list[Task]:
+        """A worker is gone, after everything that it sent was given to ``finish``.
+
+        Args:
+            rank: The worker.
+            started: Number of the task that it began last.
+
+        Returns:
+            The task that it was running, in a list, or []. What it had not begun waits again, before all others.
+        """
+        worker = self._workers.pop(rank, None)
+        if worker is None:
+            return []
+        self._idle.pop(rank, None)
+        self._timed.discard(rank)
+        self._revoking.discard(rank)
+        lost: list[Task] = []
+        back: list[_Entry] = []
+        for entry in worker.hand:
+            # Those before it that were not answered were skipped.
+            if entry.number == started:
+                self._answer(entry)
+                lost.append(entry.task)
+            else:
+                back.append(entry)
+        self._take_back(back)
+        return lost
+
+    def finish(self, rank: int, results: Iterable[Result], now: float) -> list[Result]:
+        """A worker's answers.
+
+        Returns:
+            Those to be passed on: each task's first and only one.
+        """
+        worker = self._workers.get(rank)
+        if worker is None:
+            return []
+        entries, hand = self._entries, worker.hand
+        accepted: list[Result] = []
+        for result in results:
+            key = (result.task, result.attempt)
+            entry = entries.get(key)
+            if result.status == _WITHDRAWN:
+                self._skipped(worker, entry)
+                continue
+            if entry is None or entry.worker is not worker:
+                continue
+            accepted.append(result)
+            if hand[0] is entry:
+                hand.popleft()
+            else:
+                hand.remove(entry)
+            del entries[key]
+            if entry.cancelled:
+                self._running.append(key)
+            self._learn(entry.task.function, result.ended - result.started)
+            worker.load = worker.load - entry.estimate if hand else 0.0
+        self._after(worker, now)
+        return accepted
+
+    def _skipped(self, worker: _Worker, entry: _Entry | None) -> None:
+        """A worker has skipped a revoked task."""
+        if entry is not None and entry.worker is worker:
+            # It came by before it was looked at.
+            worker.hand.remove(entry)
+            worker.load -= entry.estimate
+            self._take_back([entry])
+        elif worker.skips:
+            worker.skips -= 1
+
+    def _after(self, worker: _Worker, now: float) -> None:
+        """Bring a worker's state in line with its hand."""
+        hand = worker.hand
+        if worker.state is _State.SKIPPING and not worker.skips and not (hand and hand[-1].number >= worker.revoked):
+            worker.state = _State.OPEN
+            self._orders.append(Revoke(worker.rank, None))
+            if self.draining and len(hand) > 1:
+                self._revoke(worker, hand[1].number, now)
+        if hand:
+            if hand[0] is not worker.first:
+                self._new_first(worker, now)
+        else:
+            worker.first = None
+            worker.load = 0.0
+            if worker.kill_at is not None:
+                worker.kill_at = None
+                self._timed.discard(worker.rank)
+            if worker.state is _State.OPEN:
+                self._idle[worker.rank] = None
+
+    def _new_first(self, worker: _Worker, now: float) -> None:
+        worker.first = worker.hand[0]
+        worker.first_since = now
+        needs = worker.first.task.needs
+        if needs is not None and needs.walltime is not None:
+            worker.kill_at = now + needs.walltime + WALLTIME_GRACE
+            self._timed.add(worker.rank)
+        elif worker.kill_at is not None:
+            worker.kill_at = None
+            self._timed.discard(worker.rank)
+
+    def _learn(self, function: int, seconds: float) -> None:
+        seconds = max(seconds, 0.0) + OVERHEAD
+        known = self._durations.get(function)
+        # A function that turns slow must not be trusted for long.
+        if known is None or seconds > 4 * known:
+            self._durations[function] = seconds
+        else:
+            self._durations[function] = known + 0.2 * (seconds - known)
+
+    # --------------------------------------------------------------------------------------------------- handing out
+
+    def assign(self, now: float) -> list[Batch]:
+        """Hand out what can be handed out; the batches are to be sent."""
+        queue, idle = self._queue, self._idle
+        if not queue.count:
+            return []
+        batches: dict[int, Batch] = {}
+        while queue.count and idle:
+            worker = self._workers[next(iter(idle))]
+            self._give(worker, queue.pop(), batches, now)
+        if queue.count:
+            self._send_ahead(batches, now)
+        return list(batches.values())
+
+    def _send_ahead(self, batches: dict[int, Batch], now: float) -> None:
+        queue = self._queue
+        while queue.count:
+            function = queue.first().task.function
+            estimate = self._durations.get(function, _UNKNOWN)
+            if estimate > AHEAD / 2:
+                return
+            takers = [
+                worker
+                for worker in self._workers.values()
+                if worker.state is _State.OPEN and worker.load + estimate <= AHEAD and len(worker.hand) < MOST_AHEAD
+            ]
+            if not takers:
+                return
+            share = max(1, queue.count // len(takers))
+            for worker in takers:
+                room = min(share, MOST_AHEAD - len(worker.hand), max(1, int((AHEAD - worker.load) / estimate)))
+                while room > 0 and queue.count and queue.first().task.function == function:
+                    room -= 1
+                    self._give(worker, queue.pop(), batches, now)
+            if self._check_at is None:
+                self._check_at = now + STUCK_BESIDE_IDLE
+
+    def _give(self, worker: _Worker, entry: _Entry, batches: dict[int, Batch], now: float) -> None:
+        rank, task = worker.rank, entry.task
+        batch = batches.get(rank)
+        if batch is None:
+            batch = batches[rank] = Batch(rank, [], [])
+        batch.tasks.append(task)
+        if task.function not in worker.known:
+            worker.known.add(task.function)
+            batch.functions.append(task.function)
+        worker.sent += 1
+        entry.worker = worker
+        entry.number = worker.sent
+        entry.estimate = self._durations.get(task.function, _UNKNOWN)
+        worker.load += entry.estimate
+        worker.hand.append(entry)
+        if len(worker.hand) == 1:
+            self._idle.pop(rank, None)
+            self._new_first(worker, now)
+
+    # --------------------------------------------------------------------------------------------------- taking back
+
+    def _revoke(self, worker: _Worker, number: int, now: float) -> bool:
+        """Begin to take back a worker's tasks from ``number`` on; False if it is too late to ask."""
+        if worker.state is _State.OPEN or (worker.state is _State.REVOKED and number < worker.revoked):
+            worker.state = _State.REVOKED
+            worker.revoked = number
+            worker.look_at = now + SETTLE
+            self._revoking.add(worker.rank)
+            self._idle.pop(worker.rank, None)
+            self._orders.append(Revoke(worker.rank, number))
+            return True
+        return worker.state is _State.REVOKED
+
+    def looked(self, rank: int, started: int, now: float) -> None:
+        """What ``Look`` has found.
+
+        Args:
+            rank: The worker.
+            started: Number of the task that it began last.
+            now: Time.
+        """
+        worker = self._workers.get(rank)
+        if worker is None or worker.state is not _State.REVOKED:
+            return
+        first = max(worker.revoked, started + 1)
+        caught = [entry for entry in worker.hand if entry.number >= first]
+        for entry in worker.hand:
+            if entry.number < first and entry.cancelled:
+                entry.cancelled = False
+                self._running.append(entry.key)
+        for _ in caught:
+            worker.load -= worker.hand.pop().estimate
+        worker.state = _State.SKIPPING
+        worker.skips = len(caught)
+        self._revoking.discard(rank)
+        self._take_back(caught)
+        self._after(worker, now)
+
+    def _take_back(self, entries: Sequence[_Entry]) -> None:
+        waiting = []
+        for entry in entries:
+            entry.worker = None
+            if entry.cancelled or self.draining:
+                del self._entries[entry.key]
+                self._withdrawn.append(entry.key)
+            else:
+                waiting.append(entry)
+        self._queue.push_front(waiting)
+
+    def _answer(self, entry: _Entry) -> None:
+        del self._entries[entry.key]
+        if entry.cancelled:
+            self._running.append(entry.key)
+
+    # ----------------------------------------------------------------------------------------------------------- time
+
+    def wake_at(self) -> float | None:
+        """When ``tick`` is due; None for not before something happens."""
+        due = [] if self._check_at is None else [self._check_at]
+        for rank in self._timed:
+            kill_at = self._workers[rank].kill_at
+            if kill_at is not None:
+                due.append(kill_at)
+        due.extend(self._workers[rank].look_at for rank in self._revoking)
+        return min(due, default=None)
+
+    def tick(self, now: float) -> None:
+        """Time has passed."""
+        for rank in [*self._timed]:
+            worker = self._workers[rank]
+            if worker.kill_at is not None and worker.kill_at <= now:
+                worker.kill_at = None
+                self._timed.discard(rank)
+                needs = worker.hand[0].task.needs
+                assert needs is not None
+                assert needs.walltime is not None
+                self._orders.append(Kill(rank, needs.walltime))
+        for rank in self._revoking:
+            worker = self._workers[rank]
+            if worker.look_at <= now:
+                worker.look_at = now + SETTLE
+                self._orders.append(Look(rank))
+        if self._check_at is not None and self._check_at <= now:
+            self._check(now)
+
+    def _check(self, now: float) -> None:
+        """Take back what is stuck behind a task that turned out long."""
+        patience = STUCK_BESIDE_IDLE if self._idle and not self._queue.count else STUCK
+        self._check_at = None
+        for worker in self._workers.values():
+            if len(worker.hand) > 1 and worker.state is _State.OPEN:
+                self._check_at = now + STUCK_BESIDE_IDLE
+                if now - worker.first_since >= patience:
+                    self._revoke(worker, worker.hand[1].number, now)
+
+    def take_orders(self) -> list[Order]:
+        """What is to be done, in this order."""
+        orders, self._orders = self._orders, []
+        return orders
+
+    def take_answers(self) -> Answers:
+        """What the interchange is to be told beside results."""
+        answers = Answers(self._withdrawn, self._running)
+        self._withdrawn, self._running = [], []
+        return answers
+
+    def has_answers(self) -> bool:
+        """Whether ``take_answers`` has something."""
+        return bool(self._withdrawn or self._running)
+
+    # ---------------------------------------------------------------------------------------------------- for tests
+
+    def check_invariants(self) -> None:
+        """Raise AssertionError where the state contradicts itself; for tests."""
+        waiting = self._queue.entries()
+        assert len(waiting) == self._queue.count
+        assert all(entry.worker is None for entry in waiting)
+        held = [entry for worker in self._workers.values() for entry in worker.hand]
+        assert sorted(entry.key for entry in (*waiting, *held)) == sorted(self._entries)
+        for rank, worker in self._workers.items():
+            hand = worker.hand
+            assert all(entry.worker is worker for entry in hand)
+            assert len(hand) <= MOST_AHEAD
+            assert [entry.number for entry in hand] == sorted(entry.number for entry in hand)
+            assert (rank in self._idle) == (worker.state is _State.OPEN and not hand)
+            assert (rank in self._revoking) == (worker.state is _State.REVOKED)
+            assert worker.first is (hand[0] if hand else None) or worker.state is _State.RETIRING
+            assert (rank in self._timed) == (worker.kill_at is not None)
+            assert not (self.draining and worker.state is _State.OPEN and len(hand) > 1)
+        order = [0.0 if entry.task.needs is None else entry.task.needs.priority for entry in waiting]
+        assert order == sorted(order, reverse=True)

@@ -1,0 +1,278 @@
+"""A worker: one process that runs one task after the other and is put right after each.
+
+It is forked by the template, reads from one socket, and tells of every result at once, so that a later death loses
+nothing that was finished.  User code has the process to itself while it runs; nothing here trusts the state that it
+leaves.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic, time
+from types import FrameType
+from typing import Any, NoReturn
+
+from flowlib import context as task_context
+from flowlib.errors import AppTimeout, InternalConsistencyError
+from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput import page
+from flowlib.executors.high_throughput.hygiene import Hygiene
+from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
+from flowlib.executors.high_throughput.node import usable_cpus
+from flowlib.serialize.execute import execute, report, set_place
+from flowlib.serialize.functions import decode_function
+
+SETUP_PATIENCE = 30.0
+"""Seconds in which the manager must say what this worker is to be."""
+_SLICE_MS = 60_000
+_AGAIN = 0.01
+
+_RAISED = int(m.Status.RAISED)
+_WITHDRAWN = int(m.Status.WITHDRAWN)
+
+
+class Worker:
+    """The loop.
+
+    Args:
+        sock: To the manager.
+        cells: The manager's page.
+        rank: This worker's number.
+    """
+
+    def __init__(self, sock: socket.socket, cells: memoryview, rank: int) -> None:
+        self._link = Link(sock)
+        self._fd = sock.fileno()
+        stat = os.fstat(self._fd)
+        self._socket_id = (stat.st_dev, stat.st_ino)
+        self._cells = cells
+        self._started_cell = rank * page.CELLS + page.STARTED
+        self._revoked_cell = rank * page.CELLS + page.REVOKED
+        self._words_cell = rank * page.CELLS + page.WORDS
+        self._rank = rank
+        self._pid = os.getpid()
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+        # A thread of the task may send a note while the main thread does.
+        self._lock = threading.Lock()
+        self._number = 0
+        self._bodies: dict[int, m.Function] = {}
+        self._functions: dict[int, tuple[Callable[..., Any], str]] = {}
+        self._task = (-1, -1)
+        self._armed = False
+        self._walltime = 0.0
+
+    # ----------------------------------------------------------------------------------------------------------- life
+
+    def run(self) -> NoReturn:
+        """Work until the manager is gone, or this process cannot be cleaned."""
+        setup = self._receive_setup()
+        self._settle(setup)
+        self._send([m.encode(m.Ready(self._pid))])
+        gc.collect()
+        gc.freeze()
+        while True:
+            for frames in self._receive():
+                message = m.decode(frames[0])
+                if isinstance(message, m.Tasks):
+                    self._run_tasks(message, frames)
+                elif isinstance(message, m.Forget):
+                    for function in message.functions:
+                        self._bodies.pop(function, None)
+                        self._functions.pop(function, None)
+                else:
+                    self._end(page.STATE_LOST, f"a worker cannot do anything with a {type(message).__name__}")
+
+    def _receive_setup(self) -> m.WorkerSetup:
+        give_up_at = monotonic() + SETUP_PATIENCE
+        while True:
+            left = give_up_at - monotonic()
+            if left <= 0:
+                self._end(page.STATE_LOST, f"the manager said nothing for {SETUP_PATIENCE:g} s")
+            if self._poll.poll(left * 1000):
+                for frames in self._receive_some():
+                    setup = m.decode(frames[0])
+                    assert isinstance(setup, m.WorkerSetup)
+                    return setup
+
+    def _settle(self, setup: m.WorkerSetup) -> None:
+        """Become what the manager says."""
+        os.environ.update(setup.environment)
+        known = set(sys.path)
+        sys.path.extend(directory for directory in setup.sys_path if directory not in known)
+        if setup.cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, setup.cores)
+        null = os.open(os.devnull, os.O_RDWR)
+        try:
+            log = os.open(setup.log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as e:
+            print(f"flowlib: worker {self._rank} has no log: {e}", file=sys.stderr)
+            log = null
+        signal.signal(signal.SIGALRM, self._on_alarm)
+        signal.signal(signal.SIGINT, self._on_interrupt)
+        set_place(socket.gethostname(), self._rank, setup.log)
+        self._label = setup.label
+        self._cores = len(setup.cores) or max(1, len(usable_cpus()) // max(1, setup.slots))
+        self._gpus = tuple(setup.gpus)
+        self._hygiene = Hygiene(log, null)
+
+    def _end(self, words: int, reason: str) -> NoReturn:
+        self._cells[self._words_cell] = words
+        try:
+            os.write(2, f"flowlib: worker {self._rank} ends: {reason}\n".encode())
+        except OSError:
+            # The task closed it; the manager has the words.
+            pass
+        os._exit(1)
+
+    # ----------------------------------------------------------------------------------------------------- the socket
+
+    def _receive_some(self) -> list[Frames]:
+        try:
+            return self._link.receive()
+        except LinkClosed:
+            os._exit(0)
+
+    def _receive(self) -> list[Frames]:
+        while True:
+            if self._poll.poll(_SLICE_MS):
+                messages = self._receive_some()
+                if messages:
+                    return messages
+
+    def _send(self, frames: Frames) -> None:
+        """Send; returns when the kernel has it all."""
+        try:
+            stat = os.fstat(self._fd)
+        except OSError:
+            self._end(page.LINK_BROKEN, "its connection to the manager was closed")
+        if (stat.st_dev, stat.st_ino) != self._socket_id:
+            self._end(page.LINK_BROKEN, "its connection to the manager was replaced")
+        with self._lock:
+            try:
+                if self._link.send(frames):
+                    return
+                poll = select.poll()
+                poll.register(self._fd, select.POLLOUT)
+                while not self._link.flush():
+                    poll.poll(_SLICE_MS)
+            except LinkClosed:
+                os._exit(0)
+
+    # ------------------------------------------------------------------------------------------------------- the work
+
+    def _run_tasks(self, message: m.Tasks, frames: Frames) -> None:
+        for function in message.functions:
+            self._bodies[function.function] = function
+        cells, started, revoked = self._cells, self._started_cell, self._revoked_cell
+        skipped: list[m.Result] = []
+        for task in message.tasks:
+            number = self._number = self._number + 1
+            cells[started] = number
+            if number >= cells[revoked]:
+                skipped.append(m.Result(task.task, task.attempt, _WITHDRAWN))
+                continue
+            if skipped:
+                self._send([m.encode(m.Results(skipped))])
+                skipped = []
+            payload = task.payload
+            self._run_task(task, frames[payload + 1] if type(payload) is int else payload)  # type: ignore[arg-type]
+        if skipped:
+            self._send([m.encode(m.Results(skipped))])
+
+    def _run_task(self, task: m.Task, payload: bytes) -> None:
+        began = time()
+        self._task = (task.task, task.attempt)
+        needs = task.needs
+        try:
+            func, name = self._functions.get(task.function) or self._load(task.function)
+        except Exception as e:  # noqa: BLE001  # rebuilding a function runs user code; it becomes the task's failure
+            status, value = _RAISED, report(e)
+        else:
+            walltime = None if needs is None else needs.walltime
+            deadline = None if walltime is None else monotonic() + walltime
+            rank, gpus = self._rank, self._gpus
+            context = task_context.TaskContext(
+                *(task.task, task.attempt, name, self._label, rank, deadline, self._cores, gpus, self._note)
+            )
+            token = task_context.enter(context, True)
+            try:
+                if needs is not None:
+                    _export(needs)
+                # Of its own, so that context variables that the task sets are gone with it.
+                variables = contextvars.copy_context()
+                try:
+                    self._armed = True
+                    if walltime is not None:
+                        self._walltime = walltime
+                        signal.setitimer(signal.ITIMER_REAL, walltime)
+                    status, value = variables.run(execute, func, payload)
+                finally:
+                    self._armed = False
+            except BaseException as e:  # noqa: BLE001  # an alarm or interrupt that came just outside of execute
+                status, value = _RAISED, report(e)
+            if os.getpid() != self._pid:
+                # The task has forked, and this is its child, which came back here; its parent speaks for both.
+                os._exit(0)
+            task_context.exit(context, token)
+        ended = time()
+        try:
+            retiring = self._hygiene.clean()
+        except BaseException as e:  # noqa: BLE001  # what the task left behind may raise anything; the worker ends
+            retiring = f"the task's traces cannot be removed: {type(e).__name__}: {e}"
+        if len(value) <= m.INLINE_LIMIT:
+            result = m.Result(task.task, task.attempt, status, value, began, ended, self._rank)
+            self._send([m.encode(m.Results([result]))])
+        else:
+            result = m.Result(task.task, task.attempt, status, 0, began, ended, self._rank)
+            self._send([m.encode(m.Results([result])), value])
+        if retiring is not None:
+            self._retire(retiring)
+
+    def _retire(self, reason: str) -> NoReturn:
+        self._send([m.encode(m.Retiring(reason))])
+        os._exit(0)
+
+    def _load(self, number: int) -> tuple[Callable[..., Any], str]:
+        function = self._bodies.get(number)
+        if function is None:
+            raise InternalConsistencyError(f"function {number} was not sent to this worker; please report this")
+        loaded = self._functions[number] = (decode_function(function.body), function.name)
+        return loaded
+
+    # ----------------------------------------------------------------------------------- called while user code runs
+
+    def _note(self, kind: str, body: bytes) -> None:
+        """Tell something about the running task; for ``flowlib.current()``, from any of the task's threads."""
+        if os.getpid() == self._pid:
+            self._send([m.encode(m.Note(*self._task, kind, body, time()))])
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        if not self._armed:
+            return
+        if self._lock.locked():
+            # In the middle of a message: an exception here would garble it.
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            return
+        raise AppTimeout(f"the task ran longer than its walltime of {self._walltime:g} s and was stopped")
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._armed and not self._lock.locked():
+            raise KeyboardInterrupt
+
+
+def _export(needs: m.Needs) -> None:
+    """Set the variables that a task asked for; they go when the worker is put right."""
+    if needs.resources:
+        for name, amount in needs.resources.items():
+            os.environ[f"FLOWLIB_{name.upper()}"] = str(amount)
+    if needs.environment:
+        os.environ.update(needs.environment)
