@@ -27,6 +27,7 @@ class Signature:
 
     Attributes:
         low: Fewest positional arguments of a call without keywords.
+        least: Fewest positional arguments of any call.
         high: Most positional arguments.
         names: Names that may be given by keyword; None for any.
         positional: Names of parameters that may be given by position.
@@ -35,7 +36,7 @@ class Signature:
         defaults: Default values of special parameters, except empty ones; likewise.
     """
 
-    __slots__ = ("defaults", "high", "low", "names", "positional", "required", "special")
+    __slots__ = ("defaults", "high", "least", "low", "names", "positional", "required", "special")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Signature:
         self.positional = positional
         self.required = (*(name for name in positional if name not in values), *needed)
         self.low = len(self.required) if not needed else _ANY
+        self.least = sum(name not in values for name in positional[:only_positional])
         self.high = _ANY if more_positional else len(positional)
         self.names = None if more_keywords else frozenset((*positional[only_positional:], *keyword_only))
         self.special = self.names
@@ -69,7 +71,7 @@ class Signature:
             extra: Keywords that flowlib takes off if the function does not know them.
         """
         count, names = len(args), self.names
-        if count > self.high:
+        if not self.least <= count <= self.high:
             return False
         if names is not None and not names.issuperset(kwargs) and not extra.issuperset(kwargs.keys() - names):
             return False
