@@ -244,8 +244,9 @@ class HighThroughputExecutor(FlowlibExecutor):
         if self._session is not None:
             raise ExecutorError(self.label, "is started already; shut it down first")
         self._error = None
-        self._session = session = Session(self)
+        session = Session(self)
         session.start()
+        self._session = session
 
     def shutdown(self) -> None:
         """End the managers, the interchange and the blocks; bounded, and harmless when repeated."""

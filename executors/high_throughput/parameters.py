@@ -121,7 +121,7 @@ class Checks:
     def unused(self, name: str, value: Any, default: Any, instead: str) -> None:
         """Warn of a parameter that is accepted and has no effect."""
         if value != default:
-            warnings.warn(f"{self._owner}({name}={value!r}) has no effect: {instead}", UserWarning, stacklevel=5)
+            warnings.warn(f"{self._owner}({name}={value!r}) has no effect: {instead}", UserWarning, stacklevel=4)
 
 
 def _is_cpu_set(text: str) -> bool:

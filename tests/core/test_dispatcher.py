@@ -251,7 +251,7 @@ def test_spread_is_even() -> None:
 
 @pytest.mark.parametrize(("selector", "first"), [("block", "old"), ("pack", "busy")])
 def test_other_selectors(selector: str, first: str) -> None:
-    """"block" fills the lowest block first, "pack" the busiest manager."""
+    """ "block" fills the lowest block first, "pack" the busiest manager."""
     core = Dispatcher(selector)
     names = {"young": "10", "busy": "11", "old": "9"}
     core.register(manager("busy", 8, block="11"), 0.0)
