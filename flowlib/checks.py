@@ -10,3 +10,6 @@ class ArgumentTypeError(TypeError, TypeCheckError):
 
     Scripts of the field catch typeguard's error, which checked their constructors; everybody else a ``TypeError``.
     """
+
+    def __init__(self, message: str) -> None:
+        TypeCheckError.__init__(self, message)

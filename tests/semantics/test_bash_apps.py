@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from flowlib import AUTO_LOGNAME, File, bash_app, python_app
@@ -158,16 +159,8 @@ def test_walltime_kills_the_whole_group(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     with pytest.raises(AppTimeout):
         bash_app(lambda path, walltime=1: f"sleep 300 & echo $! > {path}; echo $$ >> {path}; wait")(pids).result(DEADLINE)
-    for pid in pids.read_text().split():
-        assert not _runs(int(pid))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as f:
-            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+    _, alive = psutil.wait_procs([psutil.Process(int(p)) for p in pids.read_text().split() if psutil.pid_exists(int(p))], 5)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_environment_and_quotes(monkeypatch: pytest.MonkeyPatch) -> None:
