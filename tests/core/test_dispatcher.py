@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -251,7 +253,7 @@ def test_spread_is_even() -> None:
 
 @pytest.mark.parametrize(("selector", "first"), [("block", "old"), ("pack", "busy")])
 def test_other_selectors(selector: str, first: str) -> None:
-    """ "block" fills the lowest block first, "pack" the busiest manager."""
+    """The selector "block" fills the lowest block first, "pack" the busiest manager."""
     core = Dispatcher(selector)
     names = {"young": "10", "busy": "11", "old": "9"}
     core.register(manager("busy", 8, block="11"), 0.0)
@@ -405,19 +407,19 @@ def test_memory_of_withdrawn_tasks_is_freed() -> None:
     assert len(core._queue._fifo) <= 128
 
 
-class Steps:
-    """Counts calls of functions, Python's and C's."""
+@contextmanager
+def counted_calls() -> Iterator[list[int]]:
+    """Counts calls of functions, Python's and C's, in the list's one item."""
+    count = [0]
 
-    def __enter__(self) -> Steps:
-        self.count = 0
-        sys.setprofile(self._step)
-        return self
+    def note(frame: Any, event: str, arg: Any) -> None:
+        count[0] += event in ("call", "c_call")
 
-    def __exit__(self, *_: object) -> None:
+    sys.setprofile(note)
+    try:
+        yield count
+    finally:
         sys.setprofile(None)
-
-    def _step(self, frame: Any, event: str, arg: Any) -> None:
-        self.count += event in ("call", "c_call")
 
 
 @pytest.mark.parametrize(("managers", "slots"), [(1, 256), (50, 256), (1000, 8)])
@@ -432,11 +434,11 @@ def test_work_per_task_does_not_grow(managers: int, slots: int) -> None:
     rng = random.Random(1)
     names = [f"m{n}" for n in range(managers)]
     done = 0
-    with Steps() as steps:
+    with counted_calls() as count:
         while done < 4000:
             running = core.managers[rng.choice(names)].running
             results = [Result(*key, Status.OK, b"", 1.0, 2.0) for key in list(running)[:4]]
             core.finish("m0", results, 1.0)
             core.assign()
             done += len(results)
-    assert steps.count / done < 60
+    assert count[0] / done < 60

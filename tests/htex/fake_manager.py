@@ -75,6 +75,15 @@ class FakeManager:
         self.context.term()
 
 
+def cancel(manager: FakeManager, queue: deque[Any], keys: set[tuple[int, int]]) -> deque[Any]:
+    """Answer a request to cancel; what is left of the queue."""
+    gone = {(t.task, t.attempt) for t, _ in queue} & keys
+    manager.send(m.Results([m.Result(*key, m.Status.WITHDRAWN) for key in gone]))
+    if keys - gone:
+        manager.send(m.NotCancelled(sorted(keys - gone)))
+    return deque(e for e in queue if (e[0].task, e[0].attempt) not in gone)
+
+
 def main(path: str) -> None:
     """Serve a block file until told to end."""
     with open(path) as file:
@@ -108,13 +117,7 @@ def main(path: str) -> None:
                     payload = task.payload if isinstance(task.payload, bytes) else attachments[task.payload]
                     queue.append((task, payload))
             elif isinstance(message, m.Cancel):
-                keys = set(message.tasks)
-                gone = [task for task, _ in queue if (task.task, task.attempt) in keys]
-                queue = deque(e for e in queue if (e[0].task, e[0].attempt) not in keys)
-                manager.send(m.Results([m.Result(t.task, t.attempt, m.Status.WITHDRAWN) for t in gone]))
-                left = keys - {(t.task, t.attempt) for t in gone}
-                if left:
-                    manager.send(m.NotCancelled(sorted(left)))
+                queue = cancel(manager, queue, set(message.tasks))
             elif isinstance(message, (m.Shutdown, m.Drain)):
                 manager.send(m.Results([m.Result(t.task, t.attempt, m.Status.WITHDRAWN) for t, _ in queue]))
                 manager.send(m.Goodbye("told to"))

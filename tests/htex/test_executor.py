@@ -237,7 +237,7 @@ def test_attempts_of_a_kernel(make: Any, kernel: Kernel) -> None:
     assert isinstance(failed, Failed) and failed.blame is Blame.USER and isinstance(failed.error, ValueError)
     assert failed.error is failed.error
     until(lambda: sum(e[0] == Code.TRY_ENDED for e in kernel.events) == 101, "events are missing")
-    last = [e for e in kernel.events if e[0] == Code.TRY_ENDED and e[2] == 100][0]
+    last = next(e for e in kernel.events if e[0] == Code.TRY_ENDED and e[2] == 100)
     assert last[4] == 1 and last[9:] == ("builtins.ValueError", "x")
     assert [e[4] for e in kernel.events if e[0] == Code.MANAGER][:1] == [next(iter(executor._here().fleet.members))]
 
@@ -480,8 +480,7 @@ def test_many_threads_submit(make: Any) -> None:
     futures: list[list[Future[Any]]] = [[] for _ in range(4)]
 
     def work(mine: list[Future[Any]]) -> None:
-        for n in range(500):
-            mine.append(executor.submit(abs, {}, -n))
+        mine.extend(executor.submit(abs, {}, -n) for n in range(500))
 
     threads = [threading.Thread(target=work, args=(f,)) for f in futures]
     for thread in threads:
