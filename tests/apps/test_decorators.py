@@ -215,7 +215,7 @@ def test_options_of_a_call(kernel: FakeKernel) -> None:
     assert (kernel.last.options.retries, kernel.last.options.priority) == (1, None)
     assert other.target is app.target
     assert other.func is double
-    with pytest.raises(TypeError, match="double.options"):
+    with pytest.raises(TypeError, match=r"double\.options"):
         app.options(retires=1)  # type: ignore[call-arg]
 
 

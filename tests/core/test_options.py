@@ -41,7 +41,7 @@ def test_values_in_final_form() -> None:
 
 @pytest.mark.parametrize("value", ["all", ["all"], ["a", "all"]])
 def test_all_executors(value: Any) -> None:
-    """ "all" is one word, however it is given."""
+    """The word "all" stands alone, however it is given."""
     assert check("here", {"executors": value}) == {"executors": "all"}
 
 
@@ -139,5 +139,5 @@ def test_blocks_are_of_one_thread() -> None:
 
 def test_bad_block() -> None:
     """A block refuses bad options before it starts."""
-    with pytest.raises(TypeError, match="flowlib.defaults"), defaults(retires=1):  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"flowlib\.defaults"), defaults(retires=1):  # type: ignore[call-arg]
         raise AssertionError

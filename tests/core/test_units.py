@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 import pytest
@@ -32,7 +32,7 @@ from flowlib.units import format_size, format_time, parse_size, parse_time
         ("1-12", 129600),
         ("1-00:30", 88200),
         ("1e3", 1000),
-        (datetime.timedelta(minutes=2), 120),
+        (dt.timedelta(minutes=2), 120),
     ],
 )
 def test_times(text: Any, seconds: float) -> None:
