@@ -43,7 +43,9 @@ class Pipeline:
         self._in.connect(f"tcp://127.0.0.1:{ports[3]}")
         self._workers = [
             subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.pipeline", "worker", ports[1], ports[2]], stdin=subprocess.PIPE
+                [sys.executable, "-m", "benchmarks.pipeline", "worker", ports[1], ports[2]],
+                stdin=subprocess.PIPE,
+                text=True,
             )
             for _ in range(2)
         ]
@@ -51,7 +53,7 @@ class Pipeline:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for process in (*self._workers, self._hop):
+        for process in [*self._workers, self._hop]:
             process.kill()
             process.wait()
             for stream in (process.stdin, process.stdout):
