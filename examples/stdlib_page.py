@@ -96,10 +96,12 @@ def print_summary(figures: Figures, tasks: int, seconds: float, page_path: str) 
     from rich.table import Table
 
     console = Console(highlight=False)
-    table = Table(title=f"Python {figures.version}: the standard library's largest parts", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"Python {figures.version}: the standard library's largest parts", box=box.SIMPLE_HEAD, padding=(0, 0)
+    )
     table.add_column("part", no_wrap=True)
     for heading in ("modules", "lines", "functions", "median", "documented", "decisions"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for group in figures.groups[:12]:
         table.add_row(*_cells(group))
     console.print(table)
