@@ -10,6 +10,7 @@ It is the driver's child and lives no longer: at end-of-file it tells the manage
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -72,6 +73,8 @@ class Interchange:
         self._names: dict[bytes, str] = {}
         self._identities: dict[str, bytes] = {}
         self._draining_blocks: set[str] = set()
+        # Results of one turn, which go to the driver as one message for each manager.
+        self._answers: dict[str, list[m.Result]] = {}
         self._complaints = 0
         self._dying: list[tuple[float, str, str]] = []
         now = clock()
@@ -156,6 +159,7 @@ class Interchange:
                 admission.answer()
             if router in ready:
                 self._hear_managers(now)
+                self._flush_answers()
             while self._dying and now >= self._dying[0][0]:
                 _, name, why = self._dying.pop(0)
                 self._give_up(name, why, for_good=True)
@@ -186,7 +190,15 @@ class Interchange:
     # --------------------------------------------------------------------------------------------------- the driver
 
     def _tell(self, message: m.Message) -> None:
+        self._flush_answers()
         self._link.send([m.encode(message)])
+
+    def _flush_answers(self) -> None:
+        """Send the results that have gathered; what is sent afterwards may rest on them."""
+        if self._answers:
+            answers, self._answers = self._answers, {}
+            for manager, results in answers.items():
+                self._tell_results(manager, results)
 
     def _tell_results(self, manager: str, results: list[m.Result]) -> None:
         attachments: list[Payload] = []
@@ -200,6 +212,7 @@ class Interchange:
     def _tell_lost(self, manager: Manager, keys: Sequence[Key], reason: str) -> None:
         if not keys:
             return
+        self._flush_answers()
         payload = lost_payload(manager.facts, reason)
         self._tell_results(manager.name, [m.Result(t, a, m.Status.LOST, payload) for t, a in keys])
 
@@ -350,6 +363,7 @@ class Interchange:
             if isinstance(message, m.Results):
                 self._finish(name, message.results, now)
             elif isinstance(message, m.Note):
+                self._flush_answers()
                 self._link.send([header.bytes])
             elif type(message) in self._from_manager:
                 self._from_manager[type(message)](name, message)
@@ -359,7 +373,11 @@ class Interchange:
     def _finish(self, name: str, results: list[m.Result], now: float) -> None:
         accepted = self._core.finish(name, results, now)
         if accepted:
-            self._tell_results(name, accepted)
+            gathered = self._answers.get(name)
+            if gathered is None:
+                self._answers[name] = accepted
+            else:
+                gathered += accepted
 
     def _malformed(self, identity: bytes, header: bytes, error: Exception) -> None:
         """A message that cannot be read harms nobody; a registration among them is refused with the reason."""
@@ -517,6 +535,9 @@ def main(arguments: Sequence[str]) -> None:
         format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
     )
     log.info("interchange of %s, %s, process %d", setup.label, VERSION, os.getpid())
+    # What waits here are plain values without cycles; looking through them again and again finds nothing.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     Interchange(link, setup, early).run()
     log.info("ended")
 
