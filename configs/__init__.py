@@ -56,7 +56,8 @@ def _read(path: Path) -> dict[str, Any]:
     else:
         import tomli as tomllib
     with path.open("rb") as file:
-        return tomllib.load(file)
+        facts: dict[str, Any] = tomllib.load(file)
+    return facts
 
 
 def _executor(facts: dict[str, Any]) -> Any:

@@ -54,6 +54,7 @@ ENDS = {
     "SIGHUP": "time.sleep(600)",
 }
 
+
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left(tmp_path: Path, end: str) -> None:
     """Within ten seconds of the driver's end all its local processes are gone, tasks' children included."""

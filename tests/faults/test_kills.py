@@ -89,7 +89,12 @@ def _signal(kind: str, number: int, rng: random.Random) -> psutil.Process:
     return victim
 
 
-POINTS = [(kind, how, point) for kind in ("worker", "manager", "template", "interchange") for how in ("KILL", "STOP") for point in range(5)]
+POINTS = [
+    (kind, how, point)
+    for kind in ("worker", "manager", "template", "interchange")
+    for how in ("KILL", "STOP")
+    for point in range(5)
+]
 
 
 @pytest.mark.parametrize(("kind", "how", "point"), sample(POINTS, 10), ids=lambda v: str(v))

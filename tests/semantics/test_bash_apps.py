@@ -158,8 +158,12 @@ def test_walltime_kills_the_whole_group(tmp_path: Path) -> None:
     """At its walltime a command dies with everything it started."""
     pids = tmp_path / "pids"
     with pytest.raises(AppTimeout):
-        bash_app(lambda path, walltime=1: f"sleep 300 & echo $! > {path}; echo $$ >> {path}; wait")(pids).result(DEADLINE)
-    _, alive = psutil.wait_procs([psutil.Process(int(p)) for p in pids.read_text().split() if psutil.pid_exists(int(p))], 5)
+        bash_app(lambda path, walltime=1: f"sleep 300 & echo $! > {path}; echo $$ >> {path}; wait")(pids).result(
+            DEADLINE
+        )
+    _, alive = psutil.wait_procs(
+        [psutil.Process(int(p)) for p in pids.read_text().split() if psutil.pid_exists(int(p))], 5
+    )
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 

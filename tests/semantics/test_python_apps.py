@@ -38,7 +38,7 @@ class Pair:
     right: Any
 
 
-Point = namedtuple("Point", "x y")
+Point = namedtuple("Point", "x y")  # noqa: PYI024  # the plain kind is what users have
 
 
 @python_app
@@ -242,13 +242,17 @@ def test_generator_is_refused() -> None:
         numbers().result(DEADLINE)
 
 
-@pytest.mark.parametrize("escape", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "escape", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()], ids=lambda e: type(e).__name__
+)
 def test_base_exceptions_end_only_the_task(escape: BaseException) -> None:
     """sys.exit and alike fail the task with AppAborted; the next task runs."""
 
     @python_app
     def leave(kind: str) -> None:
-        raise {"SystemExit": SystemExit(3), "KeyboardInterrupt": KeyboardInterrupt(), "GeneratorExit": GeneratorExit()}[kind]
+        raise {"SystemExit": SystemExit(3), "KeyboardInterrupt": KeyboardInterrupt(), "GeneratorExit": GeneratorExit()}[
+            kind
+        ]
 
     with pytest.raises(AppAborted, match=type(escape).__name__):
         leave(type(escape).__name__).result(DEADLINE)
