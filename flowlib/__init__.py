@@ -105,6 +105,9 @@ _HOMES = {
 }
 
 
+_submodule = _aliases.submodules("flowlib")
+
+
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is not None:
@@ -115,15 +118,13 @@ def __getattr__(name: str) -> Any:
         _aliases.refuse_unoffered(name)
         try:
             # `import flowlib` is enough for flowlib.errors.AppTimeout and alike.
-            return importlib.import_module(f"flowlib.{name}")
-        except ModuleNotFoundError as e:
-            if e.name != f"flowlib.{name}" or e.name in _aliases.UNOFFERED:
-                raise
-        from flowlib.suggest import closest
+            return _submodule(name)
+        except AttributeError:
+            from flowlib.suggest import closest
 
-        meant = closest(name, __all__)
-        hint = f"; did you mean {meant!r}?" if meant is not None else ""
-        raise AttributeError(f"module 'flowlib' has no attribute {name!r}{hint}", name=name)
+            meant = closest(name, __all__)
+            hint = f"; did you mean {meant!r}?" if meant is not None else ""
+            raise AttributeError(f"module 'flowlib' has no attribute {name!r}{hint}", name=name) from None
     raise AttributeError(f"module 'flowlib' has no attribute {name!r}", name=name)
 
 

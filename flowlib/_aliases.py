@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from importlib.abc import Loader, MetaPathFinder
     from types import ModuleType
 else:
@@ -124,6 +124,26 @@ class AliasFinder(MetaPathFinder):
                 spec.submodule_search_locations = []
             return spec
         return None
+
+
+def submodules(package: str) -> Callable[[str], Any]:
+    """A ``__getattr__`` for a package: its modules are there as attributes without having been imported.
+
+    Args:
+        package: The package's name.
+    """
+
+    def get(name: str) -> Any:
+        module = f"{package}.{name}"
+        if not name.startswith("_"):
+            try:
+                return importlib.import_module(module)
+            except ModuleNotFoundError as e:
+                if e.name != module or module in UNOFFERED:
+                    raise
+        raise AttributeError(f"module {package!r} has no attribute {name!r}", name=name)
+
+    return get
 
 
 def install() -> None:

@@ -124,15 +124,20 @@ class Batch:
         values: Values of the calls, ``Bad`` for those that failed.
         failed: Positions of those that failed.
         seconds: How long the batch took.
+
+    Attributes:
+        count: Number of calls.
+        size: Bytes of the values in pickled form; 0 if they were not pickled.
     """
 
-    __slots__ = ("_each", "_payload", "_values", "count", "failed", "seconds")
+    __slots__ = ("_each", "_payload", "_values", "count", "failed", "seconds", "size")
 
     def __init__(self, values: list[Any], failed: tuple[int, ...], seconds: float) -> None:
         self._values: list[Any] | None = values
         self._payload: bytes | None = None
         self._each: list[tuple[bool, bytes]] | None = None
         self.count = len(values)
+        self.size = 0
         self.failed = failed
         self.seconds = seconds
 
@@ -175,13 +180,13 @@ class Batch:
 
 def _from_payload(payload: bytes, count: int, failed: tuple[int, ...], seconds: float) -> Batch:
     batch = Batch([], failed, seconds)
-    batch._values, batch._payload, batch.count = None, payload, count
+    batch._values, batch._payload, batch.count, batch.size = None, payload, count, len(payload)
     return batch
 
 
 def _from_each(each: list[tuple[bool, bytes]], failed: tuple[int, ...], seconds: float) -> Batch:
     batch = Batch([], failed, seconds)
-    batch._values, batch._each, batch.count = None, each, len(each)
+    batch._values, batch._each, batch.count, batch.size = None, each, len(each), sum(len(body) for _, body in each)
     return batch
 
 

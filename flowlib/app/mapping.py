@@ -27,6 +27,7 @@ R = TypeVar("R")
 _GOAL = 0.05
 """Seconds that a task of small items should take: much against a task's cost, little against anybody's patience."""
 
+_PER_BYTE = _GOAL / 4_000_000
 _MOST_ITEMS = 2048
 _GROWTH = 4
 _MOST_TASKS = 4096
@@ -51,7 +52,7 @@ class Pace:
         self._per_item: float | None = None
         self._busy = 0.0
 
-    def measure(self, items: int, seconds: float, sending: float, elapsed: float) -> None:
+    def measure(self, items: int, seconds: float, sending: float, elapsed: float, size: int = 0) -> None:
         """Learn from a task that is done.
 
         Args:
@@ -59,10 +60,12 @@ class Pace:
             seconds: How long they took.
             sending: How long it took to send them.
             elapsed: Time since the first task was sent.
+            size: Bytes of the values, as far as they travelled.
         """
         self._busy += seconds
         self._most = max(self._most, items)
-        cost = max(seconds, sending, 1e-9) / items
+        # Large values count as long: they must not pile up, however quickly they are made.
+        cost = max(seconds, sending, size * _PER_BYTE, 1e-9) / items
         self._per_item = cost if self._per_item is None else (self._per_item + cost) / 2
         # Not at once to what one short item promises: the next may be long.
         self.items = max(1, min(int(_GOAL / self._per_item), _GROWTH * self._most, _MOST_ITEMS))
@@ -254,7 +257,7 @@ class MapResults(Iterator[R], Generic[R]):
         error = _error_of(chunk.future)
         if error is None:
             batch: Batch = chunk.future.result()
-            self._pace.measure(batch.count, batch.seconds, chunk.sending, monotonic() - self._began)
+            self._pace.measure(batch.count, batch.seconds, chunk.sending, monotonic() - self._began, batch.size)
             if batch.failed and self._budget > 0:
                 options = changed(self._options, retries=self._budget - 1)
                 chunk.retries = {i: self._call(chunk.items[i], options) for i in batch.failed}

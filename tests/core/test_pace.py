@@ -53,6 +53,14 @@ def test_heavy_items() -> None:
     assert pace.items <= 5
 
 
+def test_large_values() -> None:
+    """Values of a megabyte are not piled up, however quickly they are made."""
+    pace = Pace(2)
+    for _ in range(20):
+        pace.measure(pace.items, pace.items * 1e-6, 0.0, 1.0, size=pace.items * 1_000_000)
+    assert pace.items <= 4
+
+
 def test_one_short_item_promises_little() -> None:
     """Growth is by a factor from what was seen, not to what the first measure suggests."""
     pace = Pace(2)
