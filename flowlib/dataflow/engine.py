@@ -61,16 +61,16 @@ class Effects(Step[TaskRecord]):
 
     Attributes:
         ended: Records whose arguments can be dropped; that may run users' destructors.
-        waking: Futures that somebody waits for.
+        calls: Callbacks of futures that are done.
         aside: Calls for the side crew.
     """
 
-    __slots__ = ("aside", "ended", "waking")
+    __slots__ = ("aside", "calls", "ended")
 
     def __init__(self) -> None:
         super().__init__()
         self.ended: list[TaskRecord] = []
-        self.waking: list[AppFuture[Any]] = []
+        self.calls: list[tuple[Callable[[Any], Any], Any]] = []
         self.aside: list[tuple[Any, ...]] = []
 
 
@@ -273,8 +273,8 @@ class Engine:
             effects = work.pop()
             for record in effects.ended:
                 record.forget()
-            for future in effects.waking:
-                futures.settle(future, self._call_back)
+            for callback, future in effects.calls:
+                self._call_back(callback, future)
             for call in effects.aside:
                 self._side_put(*call)
             for record in effects.joined:
@@ -364,11 +364,9 @@ class Engine:
         record.ended = now
         future = record.future
         if future is not None:
-            future._outcome = outcome
-            future._state = futures.CANCELLED if state is CANCELLED else futures.FINISHED
-            # After the state: see the text of the module of futures.
-            if future._waiting is not None:
-                effects.waking.append(future)
+            calls = futures.settle(future, outcome, state is CANCELLED)
+            if calls:
+                effects.calls += calls
         effects.ended.append(record)
         self.emit((_DONE, now, record.id, int(state)))
 

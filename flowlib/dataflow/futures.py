@@ -1,9 +1,10 @@
 """Futures of apps: ``concurrent.futures`` futures that cost little until somebody waits.
 
 A stdlib future makes a lock, a condition and three lists when it is born, 1.7 KB and two microseconds for a thing that
-is usually asked once, after it is done.  Here they are made when somebody waits.  That is free of races in this
-order: who completes sets the state first and looks for waiters then; who waits leaves a mark first and looks at the
-state then.
+is usually asked once, after it is done.  Here they are made when somebody waits.  The conditions of all futures share
+one lock, and a future's state changes only with that lock held, together with waking those who wait: the stdlib's
+``wait`` counts futures that are not done and then waits for as many calls, and must not see one both done and calling.
+One lock also means that no order of taking several can be wrong.
 
 The kernel settles a future with an *outcome* (``flowlib.dataflow.outcomes``).  A value from another process stays
 pickled in it until ``result()`` is called.
@@ -12,7 +13,7 @@ pickled in it until ``result()`` is called.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from time import monotonic
@@ -33,16 +34,17 @@ PENDING = "PENDING"
 FINISHED = "FINISHED"
 CANCELLED = "CANCELLED_AND_NOTIFIED"
 
-_marks = threading.Lock()
+_lock = threading.RLock()
 
 
 class Waiting:
     """What a future has once somebody waits for it."""
 
-    __slots__ = ("callbacks", "condition", "views", "waiters")
+    __slots__ = ("callbacks", "condition", "told", "views", "waiters")
 
     def __init__(self) -> None:
-        self.condition = threading.Condition()
+        self.told = False
+        self.condition = threading.Condition(_lock)
         self.waiters: list[Any] = []
         self.callbacks: list[Callable[[Any], Any]] = []
         self.views: list[ViewFuture[Any] | LiftedFuture] = []
@@ -74,7 +76,7 @@ class LazyFuture(Future[T]):
         """The machinery, made now if need be."""
         waiting = self._waiting
         if waiting is None:
-            with _marks:
+            with _lock:
                 waiting = self._waiting
                 if waiting is None:
                     waiting = self._waiting = Waiting()
@@ -412,7 +414,9 @@ class ViewFuture(LazyFuture[T]):
         parent = self.parent
         if isinstance(parent, LazyFuture):
             return PENDING if parent._state == PENDING else FINISHED
-        return FINISHED if parent.done() else PENDING
+        # Of a future from elsewhere only its callback comes with the lock held.
+        done = parent.done() if self._waiting is None else self._waiting.told
+        return FINISHED if done else PENDING
 
     def _mark(self) -> Waiting:
         return _mark_view(self, self.parent)
@@ -481,64 +485,68 @@ def error_of(future: Future[Any]) -> BaseException | None:
         return e
 
 
-def settle(future: AppFuture[Any], run: Callable[[Callable[[Any], Any], Any], None]) -> None:
-    """Wake those who wait for a future whose state has just been set.
+def settle(future: AppFuture[Any], outcome: Any, cancelled: bool) -> Sequence[tuple[Callable[[Any], Any], Any]]:
+    """Set the state of a future and wake those who wait for it.
 
     Args:
-        future: The future.
-        run: Takes a callback and its future, and calls it elsewhere.
+        future: The future, not settled before.
+        outcome: What its task came to.
+        cancelled: Whether that is nothing, because it was cancelled.
+
+    Returns:
+        Callbacks with their futures, to be called without any lock held.
     """
-    waiting = future._waiting
-    if waiting is not None:
-        with waiting.condition:
-            views = waiting.views
-            waiting.views = []
-        _wake(future, waiting, run)
-        for view in views:
-            if view._waiting is not None:
-                _wake(view, view._waiting, run)
+    with _lock:
+        future._outcome = outcome
+        future._state = CANCELLED if cancelled else FINISHED
+        waiting = future._waiting
+        if waiting is None:
+            return ()
+        calls: list[tuple[Callable[[Any], Any], Any]] = []
+        _wake(future, waiting, calls)
+    return calls
 
 
-def _wake(future: LazyFuture[Any], waiting: Waiting, run: Callable[[Callable[[Any], Any], Any], None]) -> None:
-    with waiting.condition:
-        waiting.condition.notify_all()
-        for waiter in waiting.waiters:
-            if future._state == CANCELLED:
-                waiter.add_cancelled(future)
-            elif isinstance(future, AppFuture) and isinstance(future._outcome, Failed):
-                waiter.add_exception(future)
-            else:
-                waiter.add_result(future)
-        callbacks = waiting.callbacks
-        waiting.callbacks = []
-    for callback in callbacks:
-        run(callback, future)
+def _wake(future: LazyFuture[Any], waiting: Waiting, calls: list[tuple[Callable[[Any], Any], Any]]) -> None:
+    """Wake those who wait for a future whose state has just changed; with the lock held."""
+    waiting.told = True
+    waiting.condition.notify_all()
+    for waiter in waiting.waiters:
+        if future._state == CANCELLED:
+            waiter.add_cancelled(future)
+        elif isinstance(future, AppFuture) and isinstance(future._outcome, Failed):
+            waiter.add_exception(future)
+        else:
+            waiter.add_result(future)
+    calls.extend((callback, future) for callback in waiting.callbacks)
+    waiting.callbacks = []
+    views, waiting.views = waiting.views, []
+    for view in views:
+        assert view._waiting is not None
+        _wake(view, view._waiting, calls)
 
 
 def _mark_view(view: Any, parent: Future[Any]) -> Waiting:
-    """Machinery of a view, with an entry at its parent that wakes it.
-
-    The entry comes first: whoever finds the machinery may rely on being woken.
-    """
-    waiting: Waiting | None = view._waiting
-    if waiting is not None:
-        return waiting
-    if isinstance(parent, LazyFuture):
-        above = parent._mark()
-        with _marks:
-            waiting = view._waiting
-            if waiting is None:
-                with above.condition:
-                    above.views.append(view)
-                waiting = view._waiting = Waiting()
-        return waiting
-    with _marks:
-        waiting = view._waiting
+    """Machinery of a view, with an entry at its parent that wakes it."""
+    with _lock:
+        waiting: Waiting | None = view._waiting
         if waiting is not None:
             return waiting
         waiting = view._waiting = Waiting()
-    parent.add_done_callback(lambda _: _wake(view, waiting, lambda callback, future: callback(future)))
+        if isinstance(parent, LazyFuture):
+            parent._mark().views.append(view)
+            return waiting
+    parent.add_done_callback(lambda _: _told(view, waiting))
     return waiting
+
+
+def _told(view: LazyFuture[Any], waiting: Waiting) -> None:
+    """The future from elsewhere that a view shows is done."""
+    calls: list[tuple[Callable[[Any], Any], Any]] = []
+    with _lock:
+        _wake(view, waiting, calls)
+    for callback, future in calls:
+        callback(future)
 
 
 class DependencyFailed(Failed):

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from flowlib import python_app
 from flowlib.data_provider.files import File
 from flowlib.dataflow.futures import AppFuture, DataFuture
 from flowlib.dataflow.kernel import DataFlowKernel
 from flowlib.errors import DependencyError
+from flowlib.executors import ThreadPoolExecutor
 from tests.kernel.conftest import MakeKernel
 
 DEADLINE = 20
@@ -243,3 +245,19 @@ def test_files(kernel: DataFlowKernel) -> None:
     assert isinstance(bad.outputs[0].exception(DEADLINE), ZeroDivisionError)
     with pytest.raises(TypeError, match="File"):
         kernel.submit(identity, [1], app_kwargs={"outputs": ["a.txt"]})
+
+
+def test_wait_counts_right_while_futures_complete(load: Any) -> None:
+    """The stdlib's wait never returns early, though futures complete while it counts them."""
+    from concurrent.futures import as_completed, wait
+
+    load(ThreadPoolExecutor(max_threads=4))
+    app = python_app(lambda x: x)
+    for _ in range(150):
+        futures = [app(i) for i in range(60)]
+        views = [future.real for future in futures[::7]]
+        done, pending = wait([*futures, *views], timeout=20)
+        assert not pending
+        assert len(done) == len(futures) + len(views)
+        again = [app(i) for i in range(60)]
+        assert len(list(as_completed(again, timeout=20))) == 60
