@@ -9,7 +9,9 @@ import asyncio
 import concurrent.futures
 import copy
 import pickle
+import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
@@ -247,7 +249,16 @@ def test_files(kernel: DataFlowKernel) -> None:
         kernel.submit(identity, [1], app_kwargs={"outputs": ["a.txt"]})
 
 
-def test_wait_counts_right_while_futures_complete(load: Any) -> None:
+@pytest.fixture
+def hectic() -> Iterator[None]:
+    """Threads take turns a thousand times as often as usual, which lets races show."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_wait_counts_right_while_futures_complete(load: Any, hectic: None) -> None:
     """The stdlib's wait never returns early, though futures complete while it counts them."""
     from concurrent.futures import as_completed, wait
 
