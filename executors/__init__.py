@@ -26,10 +26,10 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_WHERE[name]), name)
         globals()[name] = value
         return value
-    from flowlib._aliases import refuse_unoffered
+    from flowlib._aliases import refuse_unoffered, submodules
 
     refuse_unoffered(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return submodules(__name__)(name)
 
 
 def __dir__() -> list[str]:

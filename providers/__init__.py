@@ -20,7 +20,10 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+        from flowlib._aliases import refuse_unoffered, submodules
+
+        refuse_unoffered(name)
+        return submodules(__name__)(name)
     return getattr(importlib.import_module(home), name)
 
 

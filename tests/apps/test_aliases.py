@@ -67,6 +67,9 @@ def test_unoffered_names(name: str) -> None:
     """So does a class of it."""
     with pytest.raises(ImportError, match=name):
         exec(f"from flowlib import {name}")
+    package = UNOFFERED_NAMES[name].rpartition(".")[0]
+    with pytest.raises(ImportError, match=name):
+        exec(f"from {package} import {name}")
 
 
 def test_submodules_as_attributes() -> None:
@@ -74,6 +77,7 @@ def test_submodules_as_attributes() -> None:
     program = (
         "import flowlib\n"
         "assert flowlib.errors.AppTimeout and flowlib.app.errors and flowlib.config.Config and flowlib.app.app\n"
+        "assert flowlib.dataflow.errors.JoinError and flowlib.executors.errors and flowlib.jobs.states and flowlib.providers.base\n"
         "assert flowlib.data_provider.files.File and not hasattr(flowlib.app, 'nothing_of_that')\n"
         "assert not hasattr(flowlib, 'nothing_of_that') and not hasattr(flowlib, '_private')\n"
     )
