@@ -16,6 +16,7 @@ from flowlib.serialize.envelope import Failure, encode_failure
 
 _TAIL_LINES = 12
 _TAIL_BYTES = 4096
+_FATAL = "Fatal Python error"
 
 _WORDS = {
     page.LINK_BROKEN: "the task closed or replaced the file descriptor by which the worker speaks to its manager "
@@ -143,4 +144,9 @@ def last_lines(path: str) -> list[str]:
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return []
-    return [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
+    lines = [line for line in text.splitlines() if line.strip()]
+    for i in range(len(lines) - 1, -1, -1):
+        if lines[i].startswith(_FATAL):
+            # The stack at a crash has the place of the crash first.
+            return lines[i : i + _TAIL_LINES]
+    return lines[-_TAIL_LINES:]

@@ -67,8 +67,8 @@ class Hygiene:
         self._saved_variables = dict(self._variables)
         self._handlers = [*map(_signal.getsignal, _SIGNALS)]
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._builtins = dict(vars(builtins))
-        self._builtin_values = vars(builtins).values
+        self._builtins = dict(builtins.__dict__)
+        self._builtin_values = builtins.__dict__.values
         self._saved_builtins = [*self._builtins.values()]
         self._path = sys.path
         self._saved_path = [*sys.path]
@@ -209,7 +209,7 @@ class Hygiene:
 
     def _restore_builtins(self) -> None:
         # Not cleared first: between the two calls there would be no builtins at all.
-        current = vars(builtins)
+        current = builtins.__dict__
         current.update(self._builtins)
         for name in [*current]:
             if name not in self._builtins:

@@ -156,6 +156,8 @@ class Manager:
         try:
             for rank in range(self._facts.slots):
                 self._spawn(rank)
+            # Its descriptors tell of changes only.
+            self._connection.follow()
             while self._exit is None:
                 self._turn()
         finally:

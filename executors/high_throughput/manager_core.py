@@ -362,11 +362,18 @@ class ManagerCore:
             return []
         entries, hand = self._entries, worker.hand
         accepted: list[Result] = []
+        back: list[_Entry] = []
         for result in results:
             key = (result.task, result.attempt)
             entry = entries.get(key)
             if result.status == _WITHDRAWN:
-                self._skipped(worker, entry)
+                if entry is not None and entry.worker is worker:
+                    # It came by before it was looked at.
+                    hand.remove(entry)
+                    worker.load -= entry.estimate
+                    back.append(entry)
+                elif worker.skips:
+                    worker.skips -= 1
                 continue
             if entry is None or entry.worker is not worker:
                 continue
@@ -380,18 +387,10 @@ class ManagerCore:
                 self._running.append(key)
             self._learn(entry.task.function, result.ended - result.started)
             worker.load = worker.load - entry.estimate if hand else 0.0
+        if back:
+            self._take_back(back)
         self._after(worker, now)
         return accepted
-
-    def _skipped(self, worker: _Worker, entry: _Entry | None) -> None:
-        """A worker has skipped a revoked task."""
-        if entry is not None and entry.worker is worker:
-            # It came by before it was looked at.
-            worker.hand.remove(entry)
-            worker.load -= entry.estimate
-            self._take_back([entry])
-        elif worker.skips:
-            worker.skips -= 1
 
     def _after(self, worker: _Worker, now: float) -> None:
         """Bring a worker's state in line with its hand."""

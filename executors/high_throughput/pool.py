@@ -31,6 +31,7 @@ REPORT_PATIENCE = 0.5
 """Seconds after the end of a worker's link in which its own end should be told; then it is killed."""
 END_PATIENCE = 1.5
 _UNTIL_KILLED = 0.3
+_CLOSED = "its connection to the manager ended without a word (the task closed that descriptor, or it was killed)"
 _READ = 64 * 1024
 
 
@@ -181,10 +182,11 @@ class Pool:
         log.error("the template process %d is lost: %s", template.pid, reason)
         self._drop_template(0)
         processes.kill_children(spare=(), patience=END_PATIENCE)
-        for worker in [*self.workers.values()]:
+        old = [*self.workers.values()]
+        self._start_template()
+        for worker in old:
             worker.verdict = worker.verdict or Verdict(Fault.NODE, f"the process that forks workers was lost: {reason}")
             self._bury(worker, None)
-        self._start_template()
         self._owner.on_template_lost(reason)
 
     def _drop_template(self, patience: float) -> None:
@@ -321,7 +323,7 @@ class Pool:
                     self._lose_template("it did not answer in time; perhaps it was stopped")
                     return
                 if worker.closed:
-                    self.kill(worker, Verdict(Fault.TASK, "the task closed the worker's connection to its manager"))
+                    self.kill(worker, Verdict(Fault.TASK, _CLOSED))
                 else:
                     self.kill(worker, Verdict(Fault.NODE, f"it was not ready within {SPAWN_PATIENCE:g} s"))
 

@@ -71,7 +71,9 @@ class FakeInterchange:
 
     # ------------------------------------------------------------------------------------------------- the manager
 
-    def start(self, *, environment: dict[str, str] | None = None, pass_fds: tuple[int, ...] = (), **settings: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, *, environment: dict[str, str] | None = None, pass_fds: tuple[int, ...] = (), **settings: Any
+    ) -> subprocess.Popen[bytes]:
         """Start a manager."""
         settings.setdefault("addresses", [self.address])
         settings.setdefault("max_workers_per_node", 1)
@@ -160,12 +162,17 @@ class FakeInterchange:
 
     # ------------------------------------------------------------------------------------------------------- tasks
 
-    def task(self, func: Callable[..., Any], *args: Any, needs: m.Needs | None = None, **kwargs: Any) -> tuple[int, int]:
+    def task(
+        self, func: Callable[..., Any], *args: Any, needs: m.Needs | None = None, **kwargs: Any
+    ) -> tuple[int, int]:
         """Send one task; its key."""
         return self.tasks([(func, args, kwargs)], needs)[0]
 
-    def tasks(self, calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]], needs: m.Needs | None = None) -> list[tuple[int, int]]:
+    def tasks(
+        self, calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]], needs: m.Needs | None = None
+    ) -> list[tuple[int, int]]:
         """Send several tasks in one message."""
+        self.until(lambda: self.identity)
         tasks, functions, attachments = [], [], []
         for func, args, kwargs in calls:
             number = self._functions.get(func)
