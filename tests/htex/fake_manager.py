@@ -91,7 +91,7 @@ def main(path: str) -> None:
     lifeline = int(os.environ.get("FLOWLIB_LIFELINE", "-1"))
     manager = FakeManager(
         block["addresses"][0], block["server_public"], block["client_public"], block["client_secret"],
-        block=block["block"], prefetch=block["prefetch"],
+        block=block["block"], prefetch=block["prefetch"], python=os.environ.get("FAKE_PYTHON", m.PYTHON),
     )  # fmt: skip
     manager.register()
     poller = zmq.Poller()

@@ -26,6 +26,7 @@ from flowlib.errors import (
     ManagerLost,
     SerializationError,
     TooManyJobFailuresError,
+    VersionMismatch,
 )
 from flowlib.events.schema import Code
 from flowlib.executors import HighThroughputExecutor
@@ -440,6 +441,15 @@ def test_manager_killed(make: Any, kernel: Kernel, tmp_path: Path) -> None:
     assert json.dumps(outcome.error.hostname)
     open(gate, "w").close()
     assert executor.submit(os.getpid, {}).result(DEADLINE) != pid
+
+
+def test_managers_of_another_python(make: Any, kernel: Kernel) -> None:
+    """When the only managers are refused for their version, tasks fail with both versions instead of waiting."""
+    executor = make(launch_cmd=f"env FAKE_PYTHON=2.7 {FAKE}")
+    executor.launch(record(1), 0, abs, (1,), {})
+    (outcome,) = kernel.wait_for(1)
+    assert outcome.blame is Blame.REFUSED and isinstance(outcome.error, BadStateException)
+    assert isinstance(outcome.error.__cause__, VersionMismatch) and "Python 2.7" in str(outcome.error)
 
 
 def test_blocks_that_never_come_up(make: Any, kernel: Kernel) -> None:
