@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from flowlib.app.signature import SPECIAL, check_call, extra_keywords, signature_of
 from flowlib.app.streams import STREAMS, Stream, check_stream
 from flowlib.dataflow import loader
+from flowlib.errors import NoDataFlowKernelError
 from flowlib.options import JOIN_NAMES, NAMES, TaskOptions, block, both_priorities, check, combine
 from flowlib.suggest import nearest
 from flowlib.units import parse_time
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from typing_extensions import Unpack
 
     from flowlib.app.mapping import MapResults
@@ -26,14 +28,14 @@ if TYPE_CHECKING:
     from flowlib.dataflow.kernel import DataFlowKernel
     from flowlib.options import OptionValues
 
+    Lazy = Future[Any] | Sequence[Future[Any]] | Mapping[str, Future[Any]]
+    """What may stand where a value is declared: a future, or a list or dict of futures."""
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
-
-Lazy = Future[Any] | Sequence[Future[Any]] | Mapping[str, Future[Any]]
-"""What may stand where a value is declared: a future, or a list or dict of futures."""
 
 _SPECIFICATION = "flowlib_resource_specification"
 
@@ -149,7 +151,7 @@ class App(Generic[P, R]):
             kwargs["walltime"] = options.walltime
         kernel = self._kernel
         if kernel is None:
-            kernel = loader.current or loader.dfk()
+            kernel = loader.current or self._loaded()
         return kernel.submit_app(self, options, args, kwargs)
 
     def map(
@@ -215,7 +217,19 @@ class App(Generic[P, R]):
             NoDataFlowKernelError: Nothing is loaded.
         """
         around = block.get()
-        return self._kernel or loader.dfk(), self._options if around is None else self._under(around)
+        return self._kernel or self._loaded(), self._options if around is None else self._under(around)
+
+    def _loaded(self) -> DataFlowKernel:
+        """The loaded kernel; inside a task on a worker there is none, and the reason is another."""
+        from flowlib.context import find_current
+
+        task = find_current()
+        if task is not None and loader.current is None:
+            raise NoDataFlowKernelError(
+                f"app {self.name} was called inside {task!r}, in a process where nothing is loaded: call the plain "
+                f"function, {self.name}.func(...), or make the calling app a join_app"
+            )
+        return loader.dfk()
 
     def _under(self, around: Mapping[str, Any]) -> TaskOptions:
         """The options inside a ``defaults`` block."""

@@ -14,6 +14,8 @@ import flowlib
 from flowlib import bash_app, join_app, python_app
 from flowlib.app.app import App
 from flowlib.app.bash import BashCall
+from flowlib.context import TaskContext, enter
+from flowlib.context import exit as leave
 from flowlib.errors import BadStdStreamFile, NoDataFlowKernelError
 from tests.apps.fakes import FakeKernel, loaded
 
@@ -181,6 +183,20 @@ def test_nothing_loaded() -> None:
     """Without a kernel a call says what to do first."""
     with loaded(None), pytest.raises(NoDataFlowKernelError, match="Must first load config"):
         module_level(1)
+
+
+def test_call_inside_a_worker() -> None:
+    """Inside a task where nothing is loaded the error says how apps call each other."""
+    context = TaskContext(3, 0, "outer")
+    token = enter(context)
+    try:
+        with (
+            loaded(None),
+            pytest.raises(NoDataFlowKernelError, match=r"task 3 \(outer\).*module_level\.func.*join_app"),
+        ):
+            module_level(1)
+    finally:
+        leave(context, token)
 
 
 def test_kernel_is_found_at_the_call(kernel: FakeKernel) -> None:
