@@ -358,7 +358,7 @@ class Client:
         link_key = selector.register(link.fileno(), selectors.EVENT_READ, link)
         try:
             clock = time.monotonic
-            heard = started = clock()
+            heard = started = woke = clock()
             beat_at = heard + self._period
             while self.error is None:
                 if link.unsent != (link_key.events != selectors.EVENT_READ):
@@ -369,10 +369,10 @@ class Client:
                 timeout = 0.0 if outgoing and not link.unsent else max(0.0, beat_at - now)
                 ready = selector.select(timeout)
                 self._awake = True
-                woke = clock()
-                if woke - now > timeout + self._period:
-                    # This process stood still, so the silence means nothing.
-                    heard += woke - now
+                previous, woke = woke, clock()
+                if woke - previous > timeout + self._period:
+                    # This process, or this thread, stood still, so the silence means nothing.
+                    heard += woke - previous
                 for key, events in ready:
                     if key.data is wake:
                         wake.clear()

@@ -135,7 +135,8 @@ class Interchange:
         poller.register(link.fileno(), zmq.POLLIN)
         watching_out = False
         tick = min(_TICK, self._setup.heartbeat_period, self._setup.heartbeat_threshold / 4)
-        tick_at = clock() + tick
+        now = clock()
+        tick_at = now + tick
         while True:
             if link.unsent != watching_out:
                 watching_out = link.unsent
@@ -143,13 +144,12 @@ class Interchange:
             wake_at = tick_at if self._steal_at is None else min(tick_at, self._steal_at)
             if self._dying:
                 wake_at = min(wake_at, self._dying[0][0])
-            asleep_from = clock()
-            ready = dict(poller.poll(max(0, int((wake_at - asleep_from) * 1000) + 1)))
-            now = clock()
-            if now - max(asleep_from, wake_at) > tick:
+            ready = dict(poller.poll(max(0, int((wake_at - clock()) * 1000) + 1)))
+            previous, now = now, clock()
+            if now - max(previous, wake_at) > tick:
                 # This process itself stood still, so the silence of the managers means nothing.
                 for manager in core.managers.values():
-                    manager.heard += now - asleep_from
+                    manager.heard += now - previous
             if link.fileno() in ready:
                 if watching_out:
                     link.flush()
