@@ -1,7 +1,7 @@
 """The driver's end of an interchange: the process, the thread that talks to it, and the attempts that are out.
 
-Any thread launches: it puts a task into a queue and wakes the I/O thread if that is asleep.  The I/O thread sends what
-has gathered, so batches form by themselves when there is much to do and cost no time when there is little.
+Any thread launches: it puts a task into a queue.  While little is out it sends what is queued itself, which saves the
+time to wake another thread; otherwise it wakes the I/O thread if that is asleep, and batches form by themselves.
 
 An attempt is in ``_pending`` from its launch to its outcome.  Whoever takes it out tells how it ended, so each is told
 once, also when the interchange dies at the same moment.  Once ``error`` is set the table only empties.
@@ -31,6 +31,8 @@ from flowlib.executors.high_throughput.wake import Wake
 
 BATCH = 512
 """Most tasks in one message."""
+FEW = 8
+"""Attempts that are out up to which the launching thread sends."""
 PATIENCE = 60.0
 """Seconds in which an interchange must be up."""
 
@@ -132,6 +134,8 @@ class Client:
         self._numbers = iter(range(1, sys.maxsize))
         self._bound = _Answer()
         self._lock = threading.Lock()
+        # Held while something goes into the link.
+        self._sending = threading.Lock()
         self._closing = False
         self._command = command
         self._environment = environment
@@ -184,9 +188,22 @@ class Client:
         # After the entry is made: whoever breaks the client either finds it, or has set `error` before this line.
         if self.error is not None and self._pending.pop(key, None) is not None:
             raise BadStateException(self.label, self.error)
-        if not self._awake:
+        if not self._awake and (len(self._pending) > FEW or not self._transmit_here()):
             self._awake = True
             self._wake.call()
+
+    def _transmit_here(self) -> bool:
+        """Send what is queued in this thread; whether there is nothing left for the I/O thread to do."""
+        if not self._sending.acquire(blocking=False):
+            return False
+        try:
+            self._transmit()
+        except LinkClosed:
+            # The I/O thread will find it closed as well, and knows what to do about it.
+            return False
+        finally:
+            self._sending.release()
+        return not (self._outgoing or self._link.unsent)
 
     def send(self, message: Any) -> None:
         """Send a message or a function body in the order of the calls."""
@@ -378,16 +395,19 @@ class Client:
                         wake.clear()
                     else:
                         if events & selectors.EVENT_WRITE:
-                            link.flush()
+                            with self._sending:
+                                link.flush()
                         if events & selectors.EVENT_READ:
                             heard = woke
                             self._receive()
                 if outgoing and not link.unsent:
-                    self._transmit()
+                    with self._sending:
+                        self._transmit()
                 self._look_at_load()
                 if woke >= beat_at:
                     beat_at = woke + self._period
-                    link.send([m.encode(m.Heartbeat(time.time()))])
+                    with self._sending:
+                        link.send([m.encode(m.Heartbeat(time.time()))])
                     if woke - heard > self._threshold:
                         self.fail(self._hung(f"nothing was heard from it for {self._threshold:g} s"))
                     elif not self._bound.event.is_set() and woke - started > PATIENCE:
