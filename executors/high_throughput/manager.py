@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from flowlib.executors.high_throughput import affinity, node
+from flowlib.executors.high_throughput import affinity, node, outbox
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.block import Block, read_block
@@ -37,7 +37,7 @@ from flowlib.executors.high_throughput.deaths import (
     timed_out,
     worker_lost,
 )
-from flowlib.executors.high_throughput.manager_core import Batch, Look, ManagerCore, Revoke
+from flowlib.executors.high_throughput.manager_core import Batch, Collect, Look, ManagerCore, Revoke
 from flowlib.executors.high_throughput.pool import Pool, WorkerProcess
 from flowlib.version import VERSION
 
@@ -468,11 +468,20 @@ class Manager:
         else:
             log.error("worker %d sent a %s, which is none for a manager", worker.rank, type(message).__name__)
 
+    def _collect(self, rank: int) -> None:
+        """Take the results that a worker has not sent yet; when it sends them they are dropped."""
+        count, results = self._pool.page.read_outbox(rank)
+        if count:
+            message = m.decode(outbox.message(count, results))
+            assert isinstance(message, m.Results)
+            self._results += self._core.finish(rank, message.results, self._now)
+
     def on_death(self, worker: WorkerProcess, death: Death) -> None:
         """A worker is gone: its task gets its answer, and another worker its place."""
         rank = worker.rank
         if not worker.ready:
             self._on_bad_start(worker, death)
+        self._collect(rank)
         started = self._pool.page.cells[rank * pages.CELLS + pages.STARTED]
         for task in self._core.died(rank, started):
             status, payload = self._judge(worker, death)
@@ -527,7 +536,10 @@ class Manager:
                 if isinstance(order, Revoke):
                     number = pages.NEVER if order.number is None else order.number
                     cells[order.rank * pages.CELLS + pages.REVOKED] = number
+                elif isinstance(order, Collect):
+                    self._collect(order.rank)
                 elif isinstance(order, Look):
+                    self._collect(order.rank)
                     core.looked(order.rank, cells[order.rank * pages.CELLS + pages.STARTED], self._now)
                 elif worker is not None:
                     pool.kill(worker, Verdict(Fault.WALLTIME, "the task outlived its walltime", order.walltime))

@@ -50,6 +50,12 @@ class Look(NamedTuple):
     rank: int
 
 
+class Collect(NamedTuple):
+    """Read the worker's outbox: it has been at its task for a while, and may have results of others."""
+
+    rank: int
+
+
 class Kill(NamedTuple):
     """Kill the worker: its task has outlived this walltime."""
 
@@ -57,7 +63,7 @@ class Kill(NamedTuple):
     walltime: float
 
 
-Order = Revoke | Look | Kill
+Order = Revoke | Look | Collect | Kill
 
 
 class Batch(NamedTuple):
@@ -582,6 +588,8 @@ class ManagerCore:
         for worker in self._workers.values():
             if len(worker.hand) > 1 and worker.state is _State.OPEN:
                 self._check_at = now + STUCK_BESIDE_IDLE
+                if now - worker.first_since >= STUCK_BESIDE_IDLE:
+                    self._orders.append(Collect(worker.rank))
                 if now - worker.first_since >= patience:
                     self._revoke(worker, worker.hand[1].number, now)
 

@@ -14,8 +14,11 @@ import os
 import sys
 import tempfile
 
-STARTED, REVOKED, WORDS = 0, 1, 2
-"""Cells of a worker: the task it began last; the first task that is revoked; why it ended, if it could say."""
+from flowlib.executors.high_throughput import outbox
+
+STARTED, REVOKED, WORDS, OUTBOX = 0, 1, 2, 3
+"""Cells of a worker: the task it began last; the first task that is revoked; why it ended, if it could say; the state
+of its outbox."""
 CELLS = 8
 """Cells of 8 bytes for each worker: a cache line, so that workers do not slow each other."""
 NEVER = (1 << 64) - 1
@@ -37,10 +40,14 @@ class Page:
         cells: All cells; those of worker ``k`` begin at ``k * CELLS``.
     """
 
+    # First come the cells of all workers, then their outboxes.
+
     def __init__(self, fd: int, workers: int) -> None:
         self.fd = fd
-        self._map = mmap.mmap(fd, workers * CELLS * 8)
-        self.cells = memoryview(self._map).cast("Q")
+        self._workers = workers
+        self._map = mmap.mmap(fd, _size(workers))
+        self._memory = memoryview(self._map)
+        self.cells = self._memory[: workers * CELLS * 8].cast("Q")
 
     @classmethod
     def create(cls, workers: int) -> Page:
@@ -55,7 +62,7 @@ class Page:
             fd, path = tempfile.mkstemp(prefix="flowlib-workers-")
             os.unlink(path)
         # Written, not just sized: a full file system must be noticed here and not by a SIGBUS later.
-        os.write(fd, bytes(workers * CELLS * 8))
+        os.write(fd, bytes(_size(workers)))
         return cls(fd, workers)
 
     def reset(self, rank: int) -> None:
@@ -64,9 +71,25 @@ class Page:
         self.cells[base + STARTED] = 0
         self.cells[base + REVOKED] = NEVER
         self.cells[base + WORDS] = 0
+        self.cells[base + OUTBOX] = 0
+
+    def outbox(self, rank: int) -> memoryview:
+        """The memory of a worker's outbox."""
+        start = self._workers * CELLS * 8 + rank * outbox.SIZE
+        return self._memory[start : start + outbox.SIZE]
+
+    def read_outbox(self, rank: int) -> tuple[int, bytes]:
+        """What is in a worker's outbox; see ``outbox.read``."""
+        with self.outbox(rank) as memory:
+            return outbox.read(self.cells, rank * CELLS + OUTBOX, memory)
 
     def close(self) -> None:
         """Give the memory back."""
         self.cells.release()
+        self._memory.release()
         self._map.close()
         os.close(self.fd)
+
+
+def _size(workers: int) -> int:
+    return workers * (CELLS * 8 + outbox.SIZE)

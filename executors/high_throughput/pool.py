@@ -219,12 +219,13 @@ class Pool:
         patience = SPAWN_PATIENCE if self._hello_by is None else START_PATIENCE + SPAWN_PATIENCE
         worker = self.workers[rank] = WorkerProcess(rank, Link(ours), self._owner.now() + patience)
         with theirs:
+            # While the other end is still open here: the template may be gone.
+            worker.link.send([setup])
             try:
                 socket.send_fds(self._control, [records.pack(Record(Kind.SPAWN, rank))], [theirs.fileno()])
             except OSError:
                 # The template is gone, and that will be noticed in a moment.
                 pass
-        worker.link.send([setup])
         self._owner.watch(ours.fileno(), lambda: self._on_link(worker))
 
     def send(self, worker: WorkerProcess, frames: Frames) -> None:

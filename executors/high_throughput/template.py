@@ -135,7 +135,7 @@ class Template:
                 end.close()
             from flowlib.executors.high_throughput.worker import Worker
 
-            Worker(socket.socket(fileno=link), self._page.cells, rank).run()
+            Worker(socket.socket(fileno=link), self._page, rank).run()
         except BaseException:  # noqa: BLE001  # whatever it is, a worker must never come back into the template's loop
             import traceback
 

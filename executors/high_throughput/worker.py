@@ -20,6 +20,8 @@ from time import monotonic, time
 from types import FrameType
 from typing import Any, NoReturn
 
+import msgspec
+
 from flowlib import context as task_context
 from flowlib.errors import AppTimeout, InternalConsistencyError
 from flowlib.executors.high_throughput import messages as m
@@ -27,6 +29,7 @@ from flowlib.executors.high_throughput import page
 from flowlib.executors.high_throughput.hygiene import Hygiene
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.node import usable_cpus
+from flowlib.executors.high_throughput.outbox import LARGEST, Outbox, message
 from flowlib.serialize.execute import execute, report, set_place
 from flowlib.serialize.functions import decode_function
 
@@ -34,7 +37,10 @@ SETUP_PATIENCE = 30.0
 """Seconds in which the manager must say what this worker is to be."""
 _SLICE_MS = 60_000
 _AGAIN = 0.01
+HOLD = 0.001
+"""Seconds for which small results of short tasks may wait for each other."""
 
+_encode = msgspec.msgpack.Encoder().encode
 _RAISED = int(m.Status.RAISED)
 _WITHDRAWN = int(m.Status.WITHDRAWN)
 
@@ -44,16 +50,18 @@ class Worker:
 
     Args:
         sock: To the manager.
-        cells: The manager's page.
+        memory: The manager's page.
         rank: This worker's number.
     """
 
-    def __init__(self, sock: socket.socket, cells: memoryview, rank: int) -> None:
+    def __init__(self, sock: socket.socket, memory: page.Page, rank: int) -> None:
         self._link = Link(sock)
         self._fd = sock.fileno()
         stat = os.fstat(self._fd)
         self._socket_id = (stat.st_dev, stat.st_ino)
-        self._cells = cells
+        self._cells = cells = memory.cells
+        self._outbox = Outbox(cells, rank * page.CELLS + page.OUTBOX, memory.outbox(rank))
+        self._flushed = 0.0
         self._started_cell = rank * page.CELLS + page.STARTED
         self._revoked_cell = rank * page.CELLS + page.REVOKED
         self._words_cell = rank * page.CELLS + page.WORDS
@@ -148,14 +156,18 @@ class Worker:
                 if messages:
                     return messages
 
-    def _send(self, frames: Frames) -> None:
-        """Send; returns when the kernel has it all."""
+    def _check_link(self) -> None:
+        """End if a task has closed or replaced the socket."""
         try:
             stat = os.fstat(self._fd)
         except OSError:
             self._end(page.LINK_BROKEN, "its connection to the manager was closed")
         if (stat.st_dev, stat.st_ino) != self._socket_id:
             self._end(page.LINK_BROKEN, "its connection to the manager was replaced")
+
+    def _send(self, frames: Frames) -> None:
+        """Send; returns when the kernel has it all."""
+        self._check_link()
         with self._lock:
             try:
                 if self._link.send(frames):
@@ -169,12 +181,14 @@ class Worker:
 
     # ------------------------------------------------------------------------------------------------------- the work
 
-    def _run_tasks(self, message: m.Tasks, frames: Frames) -> None:
-        for function in message.functions:
+    def _run_tasks(self, tasks: m.Tasks, frames: Frames) -> None:
+        for function in tasks.functions:
             self._bodies[function.function] = function
         cells, started, revoked = self._cells, self._started_cell, self._revoked_cell
         skipped: list[m.Result] = []
-        for task in message.tasks:
+        left = len(tasks.tasks)
+        for task in tasks.tasks:
+            left -= 1
             number = self._number = self._number + 1
             cells[started] = number
             if number >= cells[revoked]:
@@ -184,11 +198,19 @@ class Worker:
                 self._send([m.encode(m.Results(skipped))])
                 skipped = []
             payload = task.payload
-            self._run_task(task, frames[payload + 1] if type(payload) is int else payload)  # type: ignore[arg-type]
+            self._run_task(task, frames[payload + 1] if type(payload) is int else payload, left)  # type: ignore[arg-type]
         if skipped:
+            self._flush()
             self._send([m.encode(m.Results(skipped))])
 
-    def _run_task(self, task: m.Task, payload: bytes) -> None:
+    def _flush(self) -> None:
+        """Send what is in the outbox."""
+        if self._outbox.count:
+            # Emptied after sending: what is in it counts if the link turns out to be broken.
+            self._send([message(*self._outbox.look())])
+            self._outbox.empty()
+
+    def _run_task(self, task: m.Task, payload: bytes, left: int) -> None:
         began = time()
         self._task = (task.task, task.attempt)
         needs = task.needs
@@ -228,12 +250,18 @@ class Worker:
             retiring = self._hygiene.clean()
         except BaseException as e:  # noqa: BLE001  # what the task left behind may raise anything; the worker ends
             retiring = f"the task's traces cannot be removed: {type(e).__name__}: {e}"
-        if len(value) <= m.INLINE_LIMIT:
-            result = m.Result(task.task, task.attempt, status, value, began, ended, self._rank)
-            self._send([m.encode(m.Results([result]))])
-        else:
-            result = m.Result(task.task, task.attempt, status, 0, began, ended, self._rank)
-            self._send([m.encode(m.Results([result])), value])
+        large = len(value) > m.INLINE_LIMIT
+        result = _encode(m.Result(task.task, task.attempt, status, 0 if large else value, began, ended, self._rank))
+        outbox = self._outbox
+        if left and ended - self._flushed < HOLD and retiring is None and len(result) <= LARGEST:
+            self._check_link()
+            if outbox.put(result):
+                return
+        count, before = outbox.look()
+        frames = [message(count + 1, before + result)]
+        self._send([*frames, value] if large else frames)
+        outbox.empty()
+        self._flushed = ended
         if retiring is not None:
             self._retire(retiring)
 

@@ -17,6 +17,7 @@ from flowlib.executors.high_throughput.manager_core import (
     STUCK_BESIDE_IDLE,
     WALLTIME_GRACE,
     Answers,
+    Collect,
     Kill,
     Look,
     ManagerCore,
@@ -144,9 +145,9 @@ def test_what_is_stuck_behind_a_long_task_is_taken_back() -> None:
     """After a while the tasks behind are revoked, looked at, and wait again in their order."""
     core = _stuck()
     core.tick(STUCK_BESIDE_IDLE)
-    assert core.take_orders() == []
+    assert core.take_orders() == [Collect(0)]
     core.tick(STUCK)
-    assert core.take_orders() == [Revoke(0, 3)]
+    assert core.take_orders() == [Collect(0), Revoke(0, 3)]
     core.tick(STUCK + SETTLE / 2)
     assert core.take_orders() == []
     core.tick(STUCK + SETTLE)
@@ -164,7 +165,7 @@ def test_an_idle_worker_gets_them_sooner() -> None:
     core = _stuck()
     core.ready(1, 0.0)
     core.tick(STUCK_BESIDE_IDLE)
-    assert core.take_orders() == [Revoke(0, 3)]
+    assert core.take_orders() == [Collect(0), Revoke(0, 3)]
 
 
 def test_a_revoked_worker_gets_nothing_until_it_has_skipped() -> None:
@@ -450,6 +451,16 @@ class Walk(RuleBasedStateMachine):
     @rule(data=st.data())
     def hear(self, data: st.DataObject) -> None:
         self._hear(data.draw(st.sampled_from(sorted(self.workers))))
+        self._settle()
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def collect(self, data: st.DataObject) -> None:
+        """Results are read from the outbox, and come again when the worker sends them."""
+        rank = data.draw(st.sampled_from(sorted(self.workers)))
+        copies = [r for r in self.workers[rank].said if r.status == OK]
+        for result in self.core.finish(rank, copies, self.now):
+            self._answer((result.task, result.attempt))
         self._settle()
 
     @precondition(lambda self: self.workers)

@@ -291,6 +291,49 @@ def test_deaths_are_named(home: FakeInterchange, harm: str, text: str) -> None:
         assert "Fatal Python error" in failure.message
 
 
+def test_death_loses_no_result_of_a_bundle(home: FakeInterchange) -> None:
+    """Of short tasks that were sent together, only the one that kills the worker is lost, and none runs twice."""
+    ran = home.tmp_path / "ran"
+
+    def short(path: str, i: int, die: bool) -> int:
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, b"%d\n" % i)
+        os.close(fd)
+        if die:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return i
+
+    for i in range(3):
+        home.call(short, str(home.tmp_path / "known"), i, False)
+    for key in home.tasks([(short, (str(home.tmp_path / "known"), i, False), {}) for i in range(50)]):
+        home.value(key)
+    keys = home.tasks([(short, (str(ran), i, i % 20 == 10), {}) for i in range(60)])
+    for i, key in enumerate(keys):
+        if i % 20 == 10:
+            home.failure(key, m.Status.WORKER_LOST)
+        else:
+            assert home.value(key) == i
+    assert sorted(map(int, ran.read_text().split())) == list(range(60))
+    assert not home.duplicates
+
+
+def test_results_before_a_long_task_do_not_wait_for_it(home: FakeInterchange) -> None:
+    """They are collected where the worker has put them."""
+
+    def nap(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    for _ in range(3):
+        for key in home.tasks([(nap, (0.0,), {})] * 20):
+            home.value(key)
+    keys = home.tasks([*[(nap, (0.0,), {})] * 8, (nap, (20.0,), {}), *[(nap, (0.0,), {})] * 8])
+    assert [home.value(key, 5) for key in keys[:8]] == [0.0] * 8
+    home.send(m.Cancel(keys[9:]))
+    assert [home.result(key, 5).status for key in keys[9:]] == [m.Status.WITHDRAWN] * 8
+    assert keys[8] not in home.results
+
+
 def test_death_takes_children_along(home: FakeInterchange) -> None:
     """Also those in sessions of their own."""
 
