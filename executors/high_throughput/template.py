@@ -187,8 +187,6 @@ def _do_nothing(number: int, frame: FrameType | None) -> None:
 
 def preload() -> None:
     """Import what every worker needs, so that none of them has to."""
-    import dill  # noqa: F401
-
     import flowlib.executors.high_throughput.worker  # noqa: F401
 
 

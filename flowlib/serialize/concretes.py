@@ -21,20 +21,19 @@ class PickleSerializer(SerializerBase):
 
 
 class DillSerializer(SerializerBase):
-    """dill, for kinds of objects that pickle refuses (open files, weak references, frames of other libraries)."""
+    """dill, for kinds of objects that pickle refuses (open files, weak references, frames of other libraries).
+
+    Needs the extra ``flowlib[dill]``, here and where the workers are.
+    """
 
     def serialize(self, data: Any) -> bytes:
         """Pickle ``data`` with dill."""
-        import dill
-
-        body: bytes = dill.dumps(data)
+        body: bytes = _dill().dumps(data)
         return body
 
     def deserialize(self, body: bytes) -> Any:
         """Unpickle ``body`` with dill."""
-        import dill
-
-        return dill.loads(body)
+        return _dill().loads(body)
 
 
 class DillCallableSerializer(DillSerializer):
@@ -42,7 +41,15 @@ class DillCallableSerializer(DillSerializer):
 
     def serialize(self, data: Any) -> bytes:
         """Pickle ``data`` and the globals it uses with dill."""
-        import dill
-
-        body: bytes = dill.dumps(data, recurse=True)
+        body: bytes = _dill().dumps(data, recurse=True)
         return body
+
+
+def _dill() -> Any:
+    try:
+        import dill
+    except ModuleNotFoundError as e:
+        from flowlib.errors import OptionalModuleMissing
+
+        raise OptionalModuleMissing(["dill"], "DillSerializer; pip install 'flowlib[dill]'") from e
+    return dill
