@@ -18,15 +18,15 @@ import signal
 import socket
 import sys
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from flowlib.executors.high_throughput import affinity, node, outbox
 from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput import outbox
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.block import Block, read_block
+from flowlib.executors.high_throughput.contact import Contact
 from flowlib.executors.high_throughput.deaths import (
     Death,
     Fault,
@@ -37,9 +37,10 @@ from flowlib.executors.high_throughput.deaths import (
     timed_out,
     worker_lost,
 )
-from flowlib.executors.high_throughput.manager_core import Batch, Collect, Look, ManagerCore, Revoke
+from flowlib.executors.high_throughput.facts import Facts
+from flowlib.executors.high_throughput.manager_core import ManagerCore
+from flowlib.executors.high_throughput.manager_orders import Batch, Collect, Look, Revoke
 from flowlib.executors.high_throughput.pool import Pool, WorkerProcess
-from flowlib.version import VERSION
 
 log = logging.getLogger("flowlib.manager")
 
@@ -55,43 +56,7 @@ LOCAL_GRACE = 0.5
 JOB_GRACE = 5.0
 """Seconds that running tasks have after a SIGTERM: on the driver's machine, and in a job that a scheduler ends."""
 MOST_BAD_STARTS = 3
-_TICK = 1.0
 _MOST_MESSAGES = 100
-_CHECK_CONNECTION = 0.25
-
-
-class Facts:
-    """What this manager is and has; worked out once.
-
-    Args:
-        block: What the driver wants.
-
-    Raises:
-        ValueError: An environment variable or the CPU binding makes no sense.
-    """
-
-    def __init__(self, block: Block) -> None:
-        self.name = uuid.uuid4().hex[:12]
-        self.host = socket.gethostname()
-        self.started = time.time()
-        self.directory = os.path.join(os.path.abspath(block.logdir), self.name)
-        self.log = os.path.join(self.directory, "manager.log")
-        cpus = node.usable_cpus()
-        self.cores = node.count_cores(os.environ, cpus)
-        self.memory = node.count_memory(os.environ)
-        self.slots = node.count_workers(
-            self.cores,
-            self.memory,
-            block.cores_per_worker,
-            block.mem_per_worker,
-            block.max_workers_per_node,
-            len(block.accelerators),
-        )
-        self.worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
-
-    def worker_log(self, rank: int) -> str:
-        """The log of a worker."""
-        return os.path.join(self.directory, f"worker_{rank}.log")
 
 
 class Manager:
@@ -115,17 +80,10 @@ class Manager:
         self._exit: int | None = None
         self._reason = ""
         self._now = now = time.monotonic()
-        self._connect_by = now + block.address_probe_timeout
-        self._registered = False
-        self._down_since: float | None = None
-        self._heard = now
-        self._period = block.heartbeat_period
-        self._threshold = block.heartbeat_threshold
-        self._beat_at = now + self._period
+        self._contact = Contact(block, now)
         self._drain_at = None if block.drain_period is None else now + block.drain_period
         self._leave_at: float | None = None
         self._terminated = False
-        self._check_at = now + _CHECK_CONNECTION
         self._watch_signals()
         if lifeline is not None:
             self.watch(lifeline, self._on_lifeline)
@@ -166,34 +124,25 @@ class Manager:
 
     def _turn(self) -> None:
         """Wait for something, and do all that follows from it."""
-        connection, core, pool = self._connection, self._core, self._pool
+        connection, core, pool, contact = self._connection, self._core, self._pool, self._contact
         asleep_from = time.monotonic()
-        wake_at = self._wake_at(asleep_from)
+        due = (contact.check_at, core.wake_at(), pool.wake_at(), self._leave_at, self._drain_at)
+        wake_at = min(at for at in due if at is not None)
         timeout = 0.0 if connection.readable() else max(0.0, wake_at - asleep_from)
         events = self._selector.select(timeout)
         now = self._now = time.monotonic()
-        if now - max(asleep_from, wake_at) > _TICK:
-            # This process stood still, so that others were silent means nothing.
-            self._heard += now - asleep_from
+        contact.stood_still(now - max(asleep_from, wake_at))
         for key, _ in events:
             key.data()
         if self._exit is None:
             self._hear_interchange()
-        if now >= self._check_at or self._connect_by is None:
-            self._tick(now)
-        pool.tick(now, self._threshold)
-        core.tick(now)
+        self._tick(now)
         self._carry_out()
         for batch in core.assign(now):
             self._hand_out(batch)
         self._tell_results()
-        if core.draining and not len(core) and self._exit is None:
+        if core.draining and not len(core):
             self._end(0, self._reason)
-
-    def _wake_at(self, now: float) -> float:
-        due = [self._check_at]
-        due.extend(at for at in (self._core.wake_at(), self._pool.wake_at(), self._leave_at) if at is not None)
-        return min(due)
 
     def watch(self, fd: int, call: Callable[[], None], writing: bool = False) -> None:
         """Call when the descriptor is readable, or writable too."""
@@ -212,26 +161,23 @@ class Manager:
         return self._now
 
     def _tick(self, now: float) -> None:
-        """Look at what takes its time; a few times a second at most."""
-        self._check_at = now + (_TICK if self._registered else _CHECK_CONNECTION)
-        self._connection.follow()
-        if not self._registered and self._down_since is None:
-            if now >= self._connect_by:
+        """Do what is due by now."""
+        contact = self._contact
+        if now >= contact.check_at:
+            self._connection.follow()
+            if contact.beat_is_due(now):
+                self._tell(m.Heartbeat(time.time()))
+            if contact.never_reached(now):
                 self._end(UNREACHABLE, self._unreachable())
-            return
-        if now - self._heard > self._threshold:
-            self._end(LOST_CONTACT, f"nothing was heard from the interchange for {self._threshold:g} s")
-        elif self._down_since is not None and now - self._down_since > self._block.lease:
-            self._end(LOST_CONTACT, f"there was no connection to the interchange for {self._block.lease:g} s")
-        elif self._leave_at is not None and now >= self._leave_at:
+            elif reason := contact.given_up(now):
+                self._end(LOST_CONTACT, reason)
+        if self._leave_at is not None and now >= self._leave_at:
             self._end(0, self._reason)
-        if now >= self._beat_at:
-            self._beat_at = now + self._period
-            self._tell(m.Heartbeat(time.time()))
         if self._drain_at is not None and now >= self._drain_at:
             self._drain_at = None
             self._drain(f"its drain_period of {self._block.drain_period:g} s is over")
-        self._check_at = min(self._check_at, self._beat_at, self._leave_at or self._beat_at)
+        self._pool.tick(now, contact.threshold)
+        self._core.tick(now)
 
     def _unreachable(self) -> str:
         patience = self._block.address_probe_timeout
@@ -277,7 +223,7 @@ class Manager:
         self._tell_answers()
         self._tell_results()
         self._tell(m.Goodbye(self._reason))
-        self._connection.close(0 if self._down_since is not None else LINGER)
+        self._connection.close(0 if self._contact.connection_lost else LINGER)
         self._selector.close()
         self._wake.close()
         self._alarm.close()
@@ -302,7 +248,6 @@ class Manager:
             return
         self._terminated = True
         self._leave_at = self._now + (JOB_GRACE if self._lifeline is None else LOCAL_GRACE)
-        self._check_at = min(self._check_at, self._leave_at)
         self._drain("terminated by SIGTERM, as schedulers do at the end of a job")
 
     def _on_lifeline(self) -> None:
@@ -318,48 +263,20 @@ class Manager:
 
     def _on_up(self) -> None:
         """There is a connection, the first or a new one."""
-        facts, block, connection = self._facts, self._block, self._connection
-        log.info("connected to %s", connection.address)
-        self._down_since = None
-        self._heard = self._now
-        self._tell(
-            m.Register(
-                protocol=m.PROTOCOL,
-                python=m.PYTHON,
-                version=VERSION,
-                manager=facts.name,
-                block=block.block,
-                host=facts.host,
-                pid=os.getpid(),
-                slots=facts.slots,
-                prefetch=block.prefetch,
-                cores=facts.cores,
-                memory=facts.memory,
-                gpus=block.accelerators,
-                started=facts.started,
-                packages=node.installed_packages(),
-                directory=os.getcwd(),
-                log=facts.log,
-                running=self._core.keys(),
-            )
-        )
+        log.info("connected to %s", self._connection.address)
+        self._contact.connected(self._now)
+        self._tell(self._facts.registration(self._core.keys()))
         if self._core.draining:
             self._tell(m.Drain(self._reason))
 
     def _on_down(self) -> None:
-        if self._down_since is None:
-            log.warning(
-                "the connection to %s is lost; trying again for %g s", self._connection.address, self._block.lease
-            )
-            self._down_since = self._now
+        if self._contact.disconnected(self._now):
+            address, lease = self._connection.address, self._block.lease
+            log.warning("the connection to %s is lost; trying again for %g s", address, lease)
 
     def _on_registered(self, message: m.Registered) -> None:
-        if not self._registered:
+        if self._contact.accepted(message.heartbeat_period, message.heartbeat_threshold, self._now):
             log.info("registered")
-        self._registered = True
-        self._period, self._threshold = message.heartbeat_period, message.heartbeat_threshold
-        self._beat_at = min(self._beat_at, self._now + self._period)
-        self._check_at = min(self._check_at, self._beat_at)
 
     def _hear_interchange(self) -> None:
         connection = self._connection
@@ -367,7 +284,7 @@ class Manager:
             frames = connection.receive()
             if frames is None:
                 return
-            self._heard = self._now
+            self._contact.heard(self._now)
             message = m.decode(frames[0])
             if isinstance(message, m.Tasks):
                 self._take(message, frames)
@@ -417,32 +334,7 @@ class Manager:
     # --------------------------------------------------------------------------------------------------- the workers
 
     def _spawn(self, rank: int) -> None:
-        block, facts = self._block, self._facts
-        cores = facts.worker_cores[rank]
-        gpus = block.accelerators[rank : rank + 1]
-        environment = {
-            "FLOWLIB_WORKER_RANK": str(rank),
-            "FLOWLIB_WORKER_COUNT": str(facts.slots),
-            "FLOWLIB_WORKER_POOL_ID": facts.name,
-            "FLOWLIB_WORKER_BLOCK_ID": block.block,
-            **affinity.thread_environment(cores),
-        }
-        for gpu in gpus:
-            environment.update(affinity.accelerator_environment(gpu))
-        setup = m.WorkerSetup(
-            rank=rank,
-            slots=facts.slots,
-            block=block.block,
-            manager=facts.name,
-            sys_path=block.sys_path,
-            environment=environment,
-            cores=cores,
-            log=facts.worker_log(rank),
-            debug=block.debug,
-            label=block.label,
-            gpus=gpus,
-        )
-        self._pool.spawn(rank, m.encode(setup))
+        self._pool.spawn(rank, m.encode(self._facts.worker_setup(rank)))
 
     def on_message(self, worker: WorkerProcess, frames: list[bytes]) -> None:
         """A worker said something."""

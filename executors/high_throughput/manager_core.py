@@ -8,15 +8,11 @@ the result that ``finish`` passes on, by ``take_answers``, or in what ``died`` r
 
 from __future__ import annotations
 
-from bisect import insort
-from collections import deque
 from collections.abc import Iterable, Sequence
-from enum import Enum
-from typing import NamedTuple
 
+from flowlib.executors.high_throughput.hands import Entry, Queue, State, Worker
+from flowlib.executors.high_throughput.manager_orders import Answers, Batch, Collect, Key, Kill, Look, Order, Revoke
 from flowlib.executors.high_throughput.messages import Result, Status, Task
-
-Key = tuple[int, int]
 
 AHEAD = 0.005
 """Seconds of work that a worker may have in hand."""
@@ -37,174 +33,6 @@ _WITHDRAWN = int(Status.WITHDRAWN)
 _UNKNOWN = 1e9
 
 
-class Revoke(NamedTuple):
-    """Tell the worker to skip tasks from this number on; None to skip none any more."""
-
-    rank: int
-    number: int | None
-
-
-class Look(NamedTuple):
-    """Read which task the worker began last, and call ``looked``."""
-
-    rank: int
-
-
-class Collect(NamedTuple):
-    """Read the worker's outbox: it has been at its task for a while, and may have results of others."""
-
-    rank: int
-
-
-class Kill(NamedTuple):
-    """Kill the worker: its task has outlived this walltime."""
-
-    rank: int
-    walltime: float
-
-
-Order = Revoke | Look | Collect | Kill
-
-
-class Batch(NamedTuple):
-    """Tasks for a worker.
-
-    Attributes:
-        rank: The worker.
-        tasks: In this order.
-        functions: Those that it needs and has not got before.
-    """
-
-    rank: int
-    tasks: list[Task]
-    functions: list[int]
-
-
-class Answers(NamedTuple):
-    """What the interchange is to be told.
-
-    Attributes:
-        withdrawn: These will not run here.
-        running: These could not be withdrawn.
-    """
-
-    withdrawn: list[Key]
-    running: list[Key]
-
-
-class _State(Enum):
-    OPEN = "open"
-    REVOKED = "revoked"
-    """A revocation is out and was not looked at yet."""
-    SKIPPING = "skipping"
-    """What it caught is taken back; the worker has still to come by and skip it."""
-    RETIRING = "retiring"
-
-
-class _Entry:
-    __slots__ = ("cancelled", "estimate", "key", "number", "task", "worker")
-
-    def __init__(self, task: Task, key: Key) -> None:
-        self.task = task
-        self.key = key
-        self.worker: _Worker | None = None
-        self.number = 0
-        self.estimate = 0.0
-        self.cancelled = False
-
-
-class _Worker:
-    __slots__ = (
-        "first",
-        "first_since",
-        "hand",
-        "kill_at",
-        "known",
-        "load",
-        "look_at",
-        "rank",
-        "revoked",
-        "sent",
-        "skips",
-        "state",
-    )
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.state = _State.OPEN
-        self.hand: deque[_Entry] = deque()
-        self.sent = 0
-        self.load = 0.0
-        self.known: set[int] = set()
-        self.first: _Entry | None = None
-        self.first_since = 0.0
-        self.kill_at: float | None = None
-        self.revoked = 0
-        self.look_at = 0.0
-        self.skips = 0
-
-
-class _Queue:
-    """Waiting tasks: higher priority first, equal ones first in, first out."""
-
-    def __init__(self) -> None:
-        self._lanes: dict[float, deque[_Entry]] = {}
-        self._order: list[float] = []
-        self.count = 0
-
-    def _lane(self, entry: _Entry) -> deque[_Entry]:
-        needs = entry.task.needs
-        # Negated, so that the sorted list has the highest first.
-        rank = 0.0 if needs is None else -needs.priority
-        lane = self._lanes.get(rank)
-        if lane is None:
-            lane = self._lanes[rank] = deque()
-            insort(self._order, rank)
-        return lane
-
-    def push(self, entry: _Entry) -> None:
-        self._lane(entry).append(entry)
-        self.count += 1
-
-    def push_front(self, entries: Sequence[_Entry]) -> None:
-        for entry in reversed(entries):
-            self._lane(entry).appendleft(entry)
-        self.count += len(entries)
-
-    def first(self) -> _Entry:
-        return self._lanes[self._order[0]][0]
-
-    def pop(self) -> _Entry:
-        rank = self._order[0]
-        lane = self._lanes[rank]
-        entry = lane.popleft()
-        if not lane:
-            del self._lanes[rank], self._order[0]
-        self.count -= 1
-        return entry
-
-    def remove(self, entries: Iterable[_Entry]) -> None:
-        gone = set(map(id, entries))
-        for rank in [*self._order]:
-            lane = self._lanes[rank]
-            kept = deque(entry for entry in lane if id(entry) not in gone)
-            self.count -= len(lane) - len(kept)
-            self._lanes[rank] = kept
-            if not kept:
-                del self._lanes[rank]
-                self._order.remove(rank)
-
-    def clear(self) -> list[_Entry]:
-        entries = self.entries()
-        self._lanes.clear()
-        self._order.clear()
-        self.count = 0
-        return entries
-
-    def entries(self) -> list[_Entry]:
-        return [entry for rank in self._order for entry in self._lanes[rank]]
-
-
 class ManagerCore:
     """The decisions of one manager.
 
@@ -221,9 +49,9 @@ class ManagerCore:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[Key, _Entry] = {}
-        self._queue = _Queue()
-        self._workers: dict[int, _Worker] = {}
+        self._entries: dict[Key, Entry] = {}
+        self._queue = Queue()
+        self._workers: dict[int, Worker] = {}
         # Ranks of open workers with empty hands; a dict for its order.
         self._idle: dict[int, None] = {}
         self._durations: dict[int, float] = {}
@@ -266,12 +94,12 @@ class ManagerCore:
                 if key not in entries:
                     self._withdrawn.append(key)
             elif key not in entries:
-                entry = entries[key] = _Entry(task, key)
+                entry = entries[key] = Entry(task, key)
                 queue.push(entry)
 
     def cancel(self, keys: Iterable[Key], now: float) -> None:
         """Take back what has not started. The answers come from ``take_answers``, some of them a moment later."""
-        waiting: list[_Entry] = []
+        waiting: list[Entry] = []
         for key in keys:
             entry = self._entries.get(key)
             if entry is None:
@@ -318,14 +146,14 @@ class ManagerCore:
     def ready(self, rank: int, now: float) -> None:
         """A fresh worker can take tasks."""
         assert rank not in self._workers
-        self._workers[rank] = _Worker(rank)
+        self._workers[rank] = Worker(rank)
         self._idle[rank] = None
 
     def retire(self, rank: int) -> None:
         """A worker begins no further task."""
         worker = self._workers.get(rank)
         if worker is not None:
-            worker.state = _State.RETIRING
+            worker.state = State.RETIRING
             self._revoking.discard(rank)
             self._idle.pop(rank, None)
 
@@ -346,7 +174,7 @@ class ManagerCore:
         self._timed.discard(rank)
         self._revoking.discard(rank)
         lost: list[Task] = []
-        back: list[_Entry] = []
+        back: list[Entry] = []
         for entry in worker.hand:
             # Those before it that were not answered were skipped.
             if entry.number == started:
@@ -368,7 +196,7 @@ class ManagerCore:
             return []
         entries, hand = self._entries, worker.hand
         accepted: list[Result] = []
-        back: list[_Entry] = []
+        back: list[Entry] = []
         for result in results:
             key = (result.task, result.attempt)
             entry = entries.get(key)
@@ -398,11 +226,11 @@ class ManagerCore:
         self._after(worker, now)
         return accepted
 
-    def _after(self, worker: _Worker, now: float) -> None:
+    def _after(self, worker: Worker, now: float) -> None:
         """Bring a worker's state in line with its hand."""
         hand = worker.hand
-        if worker.state is _State.SKIPPING and not worker.skips and not (hand and hand[-1].number >= worker.revoked):
-            worker.state = _State.OPEN
+        if worker.state is State.SKIPPING and not worker.skips and not (hand and hand[-1].number >= worker.revoked):
+            worker.state = State.OPEN
             self._orders.append(Revoke(worker.rank, None))
             if self.draining and len(hand) > 1:
                 self._revoke(worker, hand[1].number, now)
@@ -415,10 +243,10 @@ class ManagerCore:
             if worker.kill_at is not None:
                 worker.kill_at = None
                 self._timed.discard(worker.rank)
-            if worker.state is _State.OPEN:
+            if worker.state is State.OPEN:
                 self._idle[worker.rank] = None
 
-    def _new_first(self, worker: _Worker, now: float) -> None:
+    def _new_first(self, worker: Worker, now: float) -> None:
         worker.first = worker.hand[0]
         worker.first_since = now
         needs = worker.first.task.needs
@@ -463,7 +291,7 @@ class ManagerCore:
             takers = [
                 worker
                 for worker in self._workers.values()
-                if worker.state is _State.OPEN and worker.load + estimate <= AHEAD and len(worker.hand) < MOST_AHEAD
+                if worker.state is State.OPEN and worker.load + estimate <= AHEAD and len(worker.hand) < MOST_AHEAD
             ]
             if not takers:
                 return
@@ -476,7 +304,7 @@ class ManagerCore:
             if self._check_at is None:
                 self._check_at = now + STUCK_BESIDE_IDLE
 
-    def _give(self, worker: _Worker, entry: _Entry, batches: dict[int, Batch], now: float) -> None:
+    def _give(self, worker: Worker, entry: Entry, batches: dict[int, Batch], now: float) -> None:
         rank, task = worker.rank, entry.task
         batch = batches.get(rank)
         if batch is None:
@@ -497,17 +325,17 @@ class ManagerCore:
 
     # --------------------------------------------------------------------------------------------------- taking back
 
-    def _revoke(self, worker: _Worker, number: int, now: float) -> bool:
+    def _revoke(self, worker: Worker, number: int, now: float) -> bool:
         """Begin to take back a worker's tasks from ``number`` on; False if it is too late to ask."""
-        if worker.state is _State.OPEN or (worker.state is _State.REVOKED and number < worker.revoked):
-            worker.state = _State.REVOKED
+        if worker.state is State.OPEN or (worker.state is State.REVOKED and number < worker.revoked):
+            worker.state = State.REVOKED
             worker.revoked = number
             worker.look_at = now + SETTLE
             self._revoking.add(worker.rank)
             self._idle.pop(worker.rank, None)
             self._orders.append(Revoke(worker.rank, number))
             return True
-        return worker.state is _State.REVOKED
+        return worker.state is State.REVOKED
 
     def looked(self, rank: int, started: int, now: float) -> None:
         """What ``Look`` has found.
@@ -518,7 +346,7 @@ class ManagerCore:
             now: Time.
         """
         worker = self._workers.get(rank)
-        if worker is None or worker.state is not _State.REVOKED:
+        if worker is None or worker.state is not State.REVOKED:
             return
         first = max(worker.revoked, started + 1)
         caught = [entry for entry in worker.hand if entry.number >= first]
@@ -528,13 +356,13 @@ class ManagerCore:
                 self._running.append(entry.key)
         for _ in caught:
             worker.load -= worker.hand.pop().estimate
-        worker.state = _State.SKIPPING
+        worker.state = State.SKIPPING
         worker.skips = len(caught)
         self._revoking.discard(rank)
         self._take_back(caught)
         self._after(worker, now)
 
-    def _take_back(self, entries: Sequence[_Entry]) -> None:
+    def _take_back(self, entries: Sequence[Entry]) -> None:
         waiting = []
         for entry in entries:
             entry.worker = None
@@ -545,7 +373,7 @@ class ManagerCore:
                 waiting.append(entry)
         self._queue.push_front(waiting)
 
-    def _answer(self, entry: _Entry) -> None:
+    def _answer(self, entry: Entry) -> None:
         del self._entries[entry.key]
         if entry.cancelled:
             self._running.append(entry.key)
@@ -586,7 +414,7 @@ class ManagerCore:
         patience = STUCK_BESIDE_IDLE if self._idle and not self._queue.count else STUCK
         self._check_at = None
         for worker in self._workers.values():
-            if len(worker.hand) > 1 and worker.state is _State.OPEN:
+            if len(worker.hand) > 1 and worker.state is State.OPEN:
                 self._check_at = now + STUCK_BESIDE_IDLE
                 if now - worker.first_since >= STUCK_BESIDE_IDLE:
                     self._orders.append(Collect(worker.rank))
@@ -622,10 +450,10 @@ class ManagerCore:
             assert all(entry.worker is worker for entry in hand)
             assert len(hand) <= MOST_AHEAD
             assert [entry.number for entry in hand] == sorted(entry.number for entry in hand)
-            assert (rank in self._idle) == (worker.state is _State.OPEN and not hand)
-            assert (rank in self._revoking) == (worker.state is _State.REVOKED)
-            assert worker.first is (hand[0] if hand else None) or worker.state is _State.RETIRING
+            assert (rank in self._idle) == (worker.state is State.OPEN and not hand)
+            assert (rank in self._revoking) == (worker.state is State.REVOKED)
+            assert worker.first is (hand[0] if hand else None) or worker.state is State.RETIRING
             assert (rank in self._timed) == (worker.kill_at is not None)
-            assert not (self.draining and worker.state is _State.OPEN and len(hand) > 1)
+            assert not (self.draining and worker.state is State.OPEN and len(hand) > 1)
         order = [0.0 if entry.task.needs is None else entry.task.needs.priority for entry in waiting]
         assert order == sorted(order, reverse=True)

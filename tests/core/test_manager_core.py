@@ -16,13 +16,9 @@ from flowlib.executors.high_throughput.manager_core import (
     STUCK,
     STUCK_BESIDE_IDLE,
     WALLTIME_GRACE,
-    Answers,
-    Collect,
-    Kill,
-    Look,
     ManagerCore,
-    Revoke,
 )
+from flowlib.executors.high_throughput.manager_orders import Answers, Collect, Kill, Look, Revoke
 from flowlib.executors.high_throughput.messages import Needs, Result, Status, Task
 
 SHORT, LONG = 1, 2

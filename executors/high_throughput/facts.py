@@ -1,0 +1,110 @@
+"""What a manager is and what its node has, worked out once, and the messages that tell others of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+
+from flowlib.executors.high_throughput import affinity, node
+from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput.block import Block
+from flowlib.version import VERSION
+
+
+class Facts:
+    """One manager on one node.
+
+    Args:
+        block: What the driver wants.
+
+    Attributes:
+        name: The manager's, unique.
+        host: The machine's.
+        directory: For logs.
+        log: The manager's own.
+        slots: How many workers there are to be.
+
+    Raises:
+        ValueError: An environment variable or the CPU binding makes no sense.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self._block = block
+        self.name = uuid.uuid4().hex[:12]
+        self.host = socket.gethostname()
+        self._started = time.time()
+        self.directory = os.path.join(os.path.abspath(block.logdir), self.name)
+        self.log = os.path.join(self.directory, "manager.log")
+        cpus = node.usable_cpus()
+        self._cores = node.count_cores(os.environ, cpus)
+        self._memory = node.count_memory(os.environ)
+        self.slots = node.count_workers(
+            self._cores,
+            self._memory,
+            block.cores_per_worker,
+            block.mem_per_worker,
+            block.max_workers_per_node,
+            len(block.accelerators),
+        )
+        self._worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
+
+    def worker_log(self, rank: int) -> str:
+        """The log of a worker."""
+        return os.path.join(self.directory, f"worker_{rank}.log")
+
+    def registration(self, running: Sequence[tuple[int, int]]) -> m.Register:
+        """What the interchange is told.
+
+        Args:
+            running: The attempts that the manager has.
+        """
+        block = self._block
+        return m.Register(
+            protocol=m.PROTOCOL,
+            python=m.PYTHON,
+            version=VERSION,
+            manager=self.name,
+            block=block.block,
+            host=self.host,
+            pid=os.getpid(),
+            slots=self.slots,
+            prefetch=block.prefetch,
+            cores=self._cores,
+            memory=self._memory,
+            gpus=block.accelerators,
+            started=self._started,
+            packages=node.installed_packages(),
+            directory=os.getcwd(),
+            log=self.log,
+            running=list(running),
+        )
+
+    def worker_setup(self, rank: int) -> m.WorkerSetup:
+        """What a worker is told."""
+        block, cores = self._block, self._worker_cores[rank]
+        gpus = block.accelerators[rank : rank + 1]
+        environment = {
+            "FLOWLIB_WORKER_RANK": str(rank),
+            "FLOWLIB_WORKER_COUNT": str(self.slots),
+            "FLOWLIB_WORKER_POOL_ID": self.name,
+            "FLOWLIB_WORKER_BLOCK_ID": block.block,
+            **affinity.thread_environment(cores),
+        }
+        for gpu in gpus:
+            environment.update(affinity.accelerator_environment(gpu))
+        return m.WorkerSetup(
+            rank=rank,
+            slots=self.slots,
+            block=block.block,
+            manager=self.name,
+            sys_path=block.sys_path,
+            environment=environment,
+            cores=cores,
+            log=self.worker_log(rank),
+            debug=block.debug,
+            label=block.label,
+            gpus=gpus,
+        )
