@@ -78,6 +78,8 @@ class FakeInterchange:
         settings.setdefault("addresses", [self.address])
         settings.setdefault("max_workers_per_node", 1)
         settings.setdefault("cores_per_worker", 1e-9)
+        # As the driver does: what can be imported here can be imported there.
+        settings["sys_path"] = [*settings.get("sys_path", ()), *filter(None, sys.path)]
         document = {"logdir": str(self.tmp_path / "block"), "label": "test", "block": "7", **self.keys, **settings}
         path = self.tmp_path / f"block-{len(self.processes)}.json"
         path.write_text(json.dumps(document))
