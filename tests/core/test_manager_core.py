@@ -7,7 +7,7 @@ from collections import deque
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from flowlib.executors.high_throughput.manager_core import (
     AHEAD,
@@ -372,6 +372,17 @@ class Walk(RuleBasedStateMachine):
         self.begun: set[tuple[int, int]] = set()
         self.asked: list[tuple[int, int]] = []
 
+    @initialize()
+    def teach(self) -> None:
+        """Two workers, and a function that is known to be short: bundles go out from the start."""
+        self.spawn()
+        self.spawn()
+        self.add(1, SHORT, 0)
+        for rank in self.workers:
+            self._step(rank, 1e-6)
+            self._hear(rank)
+        self.add(40, SHORT, 0)
+
     def _answer(self, key: tuple[int, int]) -> None:
         assert key in self.open, "answered twice, or never given"
         self.open.remove(key)
@@ -421,14 +432,9 @@ class Walk(RuleBasedStateMachine):
     @precondition(lambda self: self.workers)
     @rule(data=st.data(), steps=st.integers(1, 40), seconds=st.sampled_from([1e-6, 1e-6, 1e-3, 1.0]))
     def work(self, data: st.DataObject, steps: int, seconds: float) -> None:
-        worker = self.workers[data.draw(st.sampled_from(sorted(self.workers)))]
+        rank = data.draw(st.sampled_from(sorted(self.workers)))
         for _ in range(steps):
-            task = worker.begin()
-            if task is None:
-                break
-            self.begun.add((task.task, task.attempt))
-            worker.said.append(Result(task.task, task.attempt, OK, b"", 0.0, seconds))
-            worker.running = None
+            self._step(rank, seconds)
 
     @precondition(lambda self: self.workers)
     @rule(data=st.data())
@@ -436,6 +442,38 @@ class Walk(RuleBasedStateMachine):
         task = self.workers[data.draw(st.sampled_from(sorted(self.workers)))].begin()
         if task is not None:
             self.begun.add((task.task, task.attempt))
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), looks=st.booleans(), before=st.integers(0, 3))
+    def stall(self, data: st.DataObject, looks: bool, before: int) -> None:
+        """A worker runs a few tasks and then a long one, until those behind it are revoked, and perhaps taken back."""
+        rank = data.draw(st.sampled_from(sorted(self.workers)))
+        for _ in range(before):
+            self._step(rank, 1e-6)
+        task = self.workers[rank].begin()
+        if task is not None:
+            self.begun.add((task.task, task.attempt))
+        self.wait(STUCK)
+        if looks:
+            self.wait(SETTLE)
+
+    @precondition(lambda self: any(worker.running for worker in self.workers.values()))
+    @rule()
+    def end(self) -> None:
+        """The running tasks end, and the workers come by what is behind them."""
+        for worker in self.workers.values():
+            if worker.running is not None:
+                worker.said.append(Result(worker.running.task, worker.running.attempt, OK, b"", 0.0, 1e-3))
+                worker.running = None
+                if (task := worker.begin()) is not None:
+                    self.begun.add((task.task, task.attempt))
+
+    def _step(self, rank: int, seconds: float) -> None:
+        worker = self.workers[rank]
+        if (task := worker.begin()) is not None:
+            self.begun.add((task.task, task.attempt))
+            worker.said.append(Result(task.task, task.attempt, OK, b"", 0.0, seconds))
+            worker.running = None
 
     def _hear(self, rank: int) -> None:
         worker = self.workers[rank]
@@ -511,10 +549,8 @@ class Walk(RuleBasedStateMachine):
             if not self.open and not self.asked:
                 break
             for rank, worker in self.workers.items():
-                while (task := worker.begin()) is not None:
-                    self.begun.add((task.task, task.attempt))
-                    worker.said.append(Result(task.task, task.attempt, OK, b"", 0.0, 1e-3))
-                    worker.running = None
+                while worker.running is not None or worker.inbox:
+                    self._step(rank, 1e-3)
                 self._hear(rank)
                 self._settle()
             self.now += SETTLE
