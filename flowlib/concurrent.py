@@ -41,8 +41,8 @@ class FlowlibPoolExecutor(Executor):
         self, config: Config | None = None, *, dfk: DataFlowKernel | None = None, executors: str | Sequence[str] = "all"
     ) -> None:
         if (config is None) == (dfk is None):
-            given = "neither" if config is None else "both"
-            raise ValueError(f"FlowlibPoolExecutor takes either config or dfk, {given} given")
+            given = "Must specify" if config is None else "Specify only"
+            raise ValueError(f"{given} one of config or dfk")
         if dfk is None:
             from flowlib.dataflow.loader import load
 
@@ -78,7 +78,7 @@ class FlowlibPoolExecutor(Executor):
             RuntimeError: The pool was shut down.
         """
         if self._closed:
-            raise RuntimeError("cannot schedule new futures after shutdown")
+            raise RuntimeError("cannot schedule new futures after shutdown: this pool was shut down")
         future: AppFuture[T] = self.get_app(fn)(*args, **kwargs)
         self._unfinished.add(future)
         return future

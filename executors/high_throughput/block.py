@@ -33,7 +33,7 @@ class Block(msgspec.Struct, kw_only=True):
         debug: Whether to log more.
         sys_path: Directories to append to the workers' ``sys.path``.
         environment: Variables to set for good.
-        driver_python: The driver's Python "major.minor".
+        driver_python: The version of the driver's Python.
         cwd: Directory to work in; None for the one the manager is started in.
     """
 

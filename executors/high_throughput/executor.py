@@ -21,6 +21,7 @@ from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.manager_selector import ManagerSelector, RandomManagerSelector
 from flowlib.executors.high_throughput.needs import check_specification, needs_of, parsl_priority
 from flowlib.executors.high_throughput.parameters import Checks, known_options_only
+from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.serialize.arguments import dump_call
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         manager_selector: Which managers are preferred.
         block_error_handler: True: give up after ``max(1, init_blocks)`` blocks from which no manager came. False:
             never. A function of this executor and the status by block: called whenever a block's status changes.
+            True and False stand for ``simple_error_handler`` and ``noop_error_handler``, which the attribute holds.
         encrypted: Whether connections are authenticated and encrypted, by CURVE with keys made for the run.
         remote_monitoring_radio: Accepted for compatibility; the event log needs none.
         worker_python: Python for managers and workers; None for this process's own, or the ``python3`` that the
@@ -161,7 +163,8 @@ class HighThroughputExecutor(FlowlibExecutor):
             )
         if launch_cmd is not None:
             self._check_launch_cmd(launch_cmd)
-        check.unused("interchange_port_range", tuple(interchange_port_range), _INTERCHANGE_PORTS, "none are needed")
+        self.interchange_port_range = check.ports("interchange_port_range", interchange_port_range)
+        check.unused("interchange_port_range", self.interchange_port_range, _INTERCHANGE_PORTS, "none are needed")
         check.unused("poll_period", poll_period, 10, "nothing polls, all parts wait for events")
         check.unused("remote_monitoring_radio", remote_monitoring_radio, None, "every run records its events")
         if provider is None:
@@ -189,11 +192,15 @@ class HighThroughputExecutor(FlowlibExecutor):
         self.heartbeat_threshold = heartbeat_threshold
         self.heartbeat_period = heartbeat_period
         self.drain_period = drain_period
+        self.poll_period = poll_period
         self.address_probe_timeout = address_probe_timeout
         self.worker_logdir_root = worker_logdir_root
         self.manager_selector = manager_selector or RandomManagerSelector()
+        if isinstance(block_error_handler, bool):
+            block_error_handler = simple_error_handler if block_error_handler else noop_error_handler
         self.block_error_handler = block_error_handler
         self.encrypted = encrypted
+        self.remote_monitoring_radio = remote_monitoring_radio
         self.worker_python = worker_python
         self.lease = lease
 
@@ -325,6 +332,10 @@ class HighThroughputExecutor(FlowlibExecutor):
         if specification:
             check_specification(specification, f"{type(self).__name__} ({self.label})")
 
+    def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
+        """The name of ``validate_resources`` that scripts of the field call."""
+        self.validate_resources(resource_specification)
+
     # ------------------------------------------------------------------------------------------------- what there is
 
     def outstanding(self) -> int:
@@ -425,6 +436,15 @@ class HighThroughputExecutor(FlowlibExecutor):
         """The status of every block so far, by id."""
         session = self._session
         return {} if session is None else session.blocks.status()
+
+    @property
+    def status_facade(self) -> dict[str, JobStatus]:
+        """The same as an attribute."""
+        return self.status()
+
+    def handle_errors(self, status: dict[str, JobStatus]) -> None:
+        """Call the ``block_error_handler`` with a status by block."""
+        self.block_error_handler(self, status)
 
     @property
     def blocks_to_job_id(self) -> dict[str, Any]:

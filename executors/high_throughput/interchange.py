@@ -411,7 +411,7 @@ class Interchange:
 
     def _refusal(self, frame: zmq.Frame, facts: m.Register) -> tuple[str, bool]:
         """Why a manager is not let in, or "", and whether that is for its version."""
-        if facts.protocol != m.PROTOCOL or facts.python != self._setup.driver_python:
+        if facts.protocol != m.PROTOCOL or not m.same_python(facts.python, self._setup.driver_python):
             theirs = f"Python {facts.python}, protocol {facts.protocol}"
             ours = f"Python {self._setup.driver_python}, protocol {m.PROTOCOL}"
             return f"the manager runs {theirs}, the driver {ours}; both must be the same", True

@@ -30,7 +30,7 @@ class RandomManagerSelector(ManagerSelector):
 
 
 class BlockIdManagerSelector(ManagerSelector):
-    """Fills the managers of the oldest block first, so that younger blocks run dry and can be given up."""
+    """Fills the managers of the newest block first, so that older blocks run dry and can be given up."""
 
     kind = "block"
 

@@ -26,7 +26,17 @@ PROTOCOL = 1
 INLINE_LIMIT = 16 * 1024
 """Payloads above this many bytes travel as frames of their own."""
 
-PYTHON = ".".join(platform.python_version_tuple()[:2])
+PYTHON = platform.python_version()
+
+
+def same_python(one: str, other: str) -> bool:
+    """Whether two versions of Python are the same to pickles of code: major and minor count.
+
+    Example:
+        >>> same_python("3.11.7", "3.11.10"), same_python("3.11.7", "3.12.0")
+        (True, False)
+    """
+    return one.split(".")[:2] == other.split(".")[:2]
 
 
 class Status(IntEnum):
@@ -270,7 +280,7 @@ class Setup(msgspec.Struct, array_like=True, tag=40):
         selector: How managers are preferred: "spread", "pack" or "block".
         log: Log file.
         debug: Whether to log every message.
-        driver_python: The driver's Python "major.minor".
+        driver_python: The version of the driver's Python.
     """
 
     label: str

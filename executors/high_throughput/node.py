@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from flowlib.version import VERSION
+
 GB = 1 << 30
 _UNLIMITED = 1 << 60
 
@@ -104,6 +106,8 @@ def installed_packages() -> dict[str, str]:
             package, dash, version = name.removesuffix(".dist-info").rpartition("-")
             if dash:
                 found.setdefault(package, version)
+    # Run from its sources, it is in none of those directories.
+    found.setdefault("flowlib", VERSION)
     return found
 
 

@@ -13,11 +13,12 @@ from heapq import heappop, heappush
 from flowlib.executors.high_throughput.managers import NOWHERE, Manager
 
 SELECTORS = ("spread", "pack", "block")
-"""How managers are preferred: least loaded first, most loaded first, lowest block first."""
+"""How managers are preferred: least loaded first, most loaded first, highest block first."""
 
 _LEVELS = 16
 _PREFETCH_LEVELS = 8
 _PREFETCHING = 1 << 40
+_BLOCKS = _PREFETCHING // 2
 
 
 class Ranks:
@@ -55,12 +56,12 @@ class Ranks:
             return NOWHERE
         if used < slots:
             if self._selector == "block":
-                return manager.order
+                return _BLOCKS - manager.order
             # Rounded up: one task makes the difference between idle and not.
             level = -(-used * _LEVELS // slots)
             return level if self._selector == "spread" else _LEVELS - level
         if self._selector == "block":
-            return _PREFETCHING + manager.order
+            return _PREFETCHING + _BLOCKS - manager.order
         return _PREFETCHING + (used - slots) * _PREFETCH_LEVELS // manager.prefetch
 
     def place(self, manager: Manager) -> None:

@@ -24,11 +24,13 @@ from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.client import Client, Ended, Hooks
 from flowlib.executors.high_throughput.fleet import Fleet
 from flowlib.executors.high_throughput.functions import Functions
+from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.providers.base import safe_name
 from flowlib.scaling import Load, Settings
 from flowlib.serialize.envelope import decode_failure
 
 if TYPE_CHECKING:
+    from flowlib.executors.blocks import ErrorHandler
     from flowlib.executors.high_throughput.executor import HighThroughputExecutor
 
 logger = logging.getLogger(__name__)
@@ -68,6 +70,13 @@ class Direct:
             self.future.set_exception(e)
         else:
             self.future.set_result(value)
+
+
+def _handling(handler: bool | ErrorHandler) -> bool | ErrorHandler:
+    """What the blocks are told: they do by themselves what the two handlers stand for that an executor shows."""
+    if handler is simple_error_handler:
+        return True
+    return False if handler is noop_error_handler else handler
 
 
 class Session:
@@ -128,7 +137,7 @@ class Session:
             on_bad_state=self.client.fail,
             on_block_ended=self._on_block_ended,
             emit=self._emit_block,
-            block_error_handler=executor.block_error_handler,
+            block_error_handler=_handling(executor.block_error_handler),
             executor=executor,
             drain=self._drain,
             script_dir=os.path.join(os.path.abspath(executor.run_dir), "submit_scripts"),

@@ -85,6 +85,12 @@ class App(Generic[P, R]):
         # (defaults block, options under it): a call inside a long block combines nothing.
         self._blocked: tuple[Mapping[str, Any], TaskOptions] | None = None
 
+    @property
+    def executors(self) -> str | list[str]:
+        """Labels of the executors that may run it, or "all"."""
+        labels = self._options.executors
+        return labels if isinstance(labels, str) else list(labels)
+
     # ------------------------------------------------------------------------------------------------------ calling
 
     # Plain values are checked against the function's parameters. A future may stand for any of the first four, and a

@@ -240,6 +240,11 @@ class DataFlowKernel:
         """Whether the run is over."""
         return self.engine.closed
 
+    @property
+    def cleanup_called(self) -> bool:
+        """The same under the name that scripts of the field read."""
+        return self.cleaned_up
+
     def add_executors(self, executors: Sequence[FlowlibExecutor]) -> None:
         """Start further executors; apps may use them from now on.
 

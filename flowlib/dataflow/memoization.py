@@ -126,6 +126,8 @@ class BasicMemoizer(Memoizer):
         if directories is None:
             directories = get_all_checkpoints(config_run_dir) if self.checkpoint_mode is not None else []
         for directory in directories:
+            if _is_without_values(directory):
+                continue
             for record in _read(os.path.join(directory, _FILE)):
                 self._table[record["hash"]] = (True, record["result"])
         if self.checkpoint_mode == "periodic":
@@ -252,6 +254,12 @@ def _seconds(period: str) -> float:
         return parse_time(period, "checkpoint_period")
     except (TypeError, ValueError) as e:
         raise ConfigurationError(f"checkpoint_period is {period!r}, it must be HH:MM:SS: {e}") from e
+
+
+def _is_without_values(directory: str) -> bool:
+    """Whether this is where the checkpoint of a run would be which had nothing to write."""
+    run = os.path.dirname(os.path.abspath(directory))
+    return os.path.basename(directory) == "checkpoint" and not os.path.exists(directory) and os.path.isdir(run)
 
 
 def _read(path: str) -> Iterator[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """What to do about blocks that fail: ready-made functions for an executor's ``block_error_handler``.
 
 A handler gets the executor and the status of each of its blocks by id, oldest first, whenever one of them changed.
-It gives up on the executor by ``executor.set_bad_state_and_fail_all(error)``.  ``block_error_handler=True`` needs none
-of these: it counts blocks that ended before a manager came from them (see ``flowlib.scaling``).
+It gives up on the executor by ``executor.set_bad_state_and_fail_all(error)``.  As ``block_error_handler`` itself,
+``simple_error_handler`` and ``noop_error_handler`` are other words for True and False: the executor then counts blocks
+that ended before a manager came from them, or does not (see ``flowlib.scaling``), and calls no function.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def describe_failures(failed: Mapping[str, JobStatus], jobs: Mapping[str, str] |
 
 
 def _story(status: JobStatus) -> str:
-    code = "" if status.exit_code is None else f" with exit code {status.exit_code}"
+    # Written as the field's scripts and people search for it.
+    code = "" if status.exit_code is None else f", EXIT CODE: {status.exit_code}"
     return f"{status.state.name}{code}" + (f": {status.message}" if status.message else "")
 
 

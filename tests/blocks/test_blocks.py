@@ -240,7 +240,7 @@ def test_failed_block_ends_the_executor(start: Start, tmp_path: Path) -> None:
     executor.wait(lambda: executor.bad)
     assert isinstance(executor.bad, TooManyJobFailuresError)
     text = str(executor.bad)
-    for part in ("executor fake", "job job-0", "exit code 127", "/somewhere/job.sh", "module: command not found"):
+    for part in ("executor fake", "job job-0", "EXIT CODE: 127", "/somewhere/job.sh", "module: command not found"):
         assert part in text
     assert executor.changes("0")[-1] == "failed"
     looks = executor.looks
@@ -319,7 +319,7 @@ def test_handlers_that_give_up(start: Start, handler: Any) -> None:
     executor.wait(lambda: len(provider.jobs) == 2)
     provider.jobs = dict.fromkeys(provider.jobs, JobStatus(JobState.FAILED, "no luck", 9))
     executor.wait(lambda: executor.bad)
-    assert "blocks 0, 1: FAILED with exit code 9: no luck" in str(executor.bad)
+    assert "blocks 0, 1: FAILED, EXIT CODE: 9: no luck" in str(executor.bad)
 
 
 def test_handler_that_fails(start: Start) -> None:

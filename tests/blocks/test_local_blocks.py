@@ -65,7 +65,7 @@ def test_broken_block_is_explained_at_once(start: Start) -> None:
     assert time.monotonic() - began < 2
     assert isinstance(executor.bad, TooManyJobFailuresError)
     text = str(executor.bad)
-    assert "exit code 127" in text
+    assert "EXIT CODE: 127" in text
     assert "flowlib.fake.block-0.sh" in text
     assert "no-such-command-at-all: command not found" in text
 

@@ -15,6 +15,7 @@ from flowlib.executors.high_throughput.affinity import (
     thread_environment,
     worker_cores,
 )
+from flowlib.version import VERSION
 
 
 @pytest.mark.parametrize(
@@ -127,4 +128,4 @@ def test_packages_are_read_off_directory_names(tmp_path: Path, monkeypatch: pyte
     for directory in (first / "one-1.0.dist-info", second / "one-2.0.dist-info", second / "two_parts-3.1.dist-info"):
         directory.mkdir(parents=True)
     monkeypatch.setattr("sys.path", [str(first), str(second), str(tmp_path / "absent")])
-    assert node.installed_packages() == {"one": "1.0", "two_parts": "3.1"}
+    assert node.installed_packages() == {"one": "1.0", "two_parts": "3.1", "flowlib": VERSION}

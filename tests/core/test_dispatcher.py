@@ -251,12 +251,12 @@ def test_spread_is_even() -> None:
     assert sum(sizes) == 124 and max(sizes) - min(sizes) <= 64 // 8
 
 
-@pytest.mark.parametrize(("selector", "first"), [("block", "old"), ("pack", "busy")])
+@pytest.mark.parametrize(("selector", "first"), [("block", "young"), ("pack", "busy")])
 def test_other_selectors(selector: str, first: str) -> None:
-    """The selector "block" fills the lowest block first, "pack" the busiest manager."""
+    """The selector "block" fills the newest block first, "pack" the busiest manager."""
     core = Dispatcher(selector)
-    names = {"young": "10", "busy": "11", "old": "9"}
-    core.register(manager("busy", 8, block="11"), 0.0)
+    names = {"young": "10", "busy": "8", "old": "9"}
+    core.register(manager("busy", 8, block="8"), 0.0)
     core.submit(map(task, range(2)))
     given(core)
     for name in ("young", "old"):
@@ -388,13 +388,13 @@ def test_unsent_tasks_are_queued_again() -> None:
 def test_idle_blocks() -> None:
     """A block is idle for as long as all its managers are."""
     core = Dispatcher("block")
-    for name, block in (("a", "0"), ("b", "0"), ("c", "1")):
+    for name, block in (("a", "1"), ("b", "1"), ("c", "0")):
         core.register(manager(name, 1, block=block), 10.0)
     core.submit([task(1)])
     given(core)
-    assert core.idle_blocks(15.0) == {"0": 0.0, "1": 5.0}
+    assert core.idle_blocks(15.0) == {"1": 0.0, "0": 5.0}
     core.finish("b", [ok(1)], 16.0)
-    assert core.idle_blocks(20.0) == {"0": 4.0, "1": 10.0}
+    assert core.idle_blocks(20.0) == {"1": 4.0, "0": 10.0}
 
 
 def test_memory_of_withdrawn_tasks_is_freed() -> None:

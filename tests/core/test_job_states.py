@@ -127,7 +127,7 @@ def test_description(tmp_path: Path) -> None:
     failed = {str(i): JobStatus(BAD, "its last command failed", 127, **details) for i in range(7)}
     failed["7"] = JobStatus(GONE, "unknown to the scheduler", **details)
     text = describe_failures(failed, {"0": "4711"})
-    assert "blocks 0 (job 4711), 1, 2, 3, 4 and 2 more: FAILED with exit code 127: its last command failed" in text
+    assert "blocks 0 (job 4711), 1, 2, 3, 4 and 2 more: FAILED, EXIT CODE: 127: its last command failed" in text
     assert "block 7: MISSING: unknown to the scheduler" in text
     assert "script: /run/job.sh" in text
     assert f"({tmp_path / 'err'}):\n    bash: module: command not found" in text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import platform
 import signal
 import stat
 import subprocess
@@ -30,6 +32,8 @@ from flowlib.errors import (
 )
 from flowlib.events.schema import Code
 from flowlib.executors import HighThroughputExecutor
+from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
+from flowlib.jobs.states import JobState, JobStatus
 from flowlib.options import PLAIN, TaskOptions
 from flowlib.providers import LocalProvider
 
@@ -199,8 +203,23 @@ def test_every_parameter_of_the_field() -> None:
         "interchange_port_range", "poll_period", "remote_monitoring_radio",
     }  # fmt: skip
     assert told[0].filename == __file__
+    assert all(hasattr(executor, name) for name in inspect.signature(HighThroughputExecutor).parameters)
     assert executor.available_accelerators == ["0", "1"] and executor.max_workers_per_node is None
     assert "label='all'" in repr(executor) and "secret" not in repr(executor)
+
+
+def test_names_of_the_field() -> None:
+    """Error handlers and the check of specifications are there under the names that the field uses."""
+    assert HighThroughputExecutor().block_error_handler is simple_error_handler
+    assert HighThroughputExecutor(block_error_handler=False).block_error_handler is noop_error_handler
+    calls: list[Any] = []
+    executor = HighThroughputExecutor(block_error_handler=lambda *given: calls.append(given))
+    status = {"0": JobStatus(JobState.FAILED)}
+    executor.handle_errors(status)
+    assert calls == [(executor, status)] and executor.status_facade == {}
+    executor.validate_resource_spec({"priority": 2})
+    with pytest.raises(InvalidResourceSpecification):
+        executor.validate_resource_spec({"num_nodes": 2})
 
 
 # --------------------------------------------------------------------------------------------------------- in action
@@ -319,6 +338,7 @@ def test_what_scripts_ask(make: Any) -> None:
     assert {"manager", "block_id", "worker_count", "tasks", "idle_duration", "active", "draining", "python_version",
             "flowlib_version"} <= managers[0].keys()  # fmt: skip
     assert sorted(executor.connected_blocks()) == ["0", "1"]
+    assert {m["python_version"] for m in managers} == {platform.python_version()}
     assert set(executor.connected_managers_packages()) == {m["manager"] for m in managers}
     assert executor.workers_per_node == 1
     assert set(executor.status()) == {"0", "1"} == set(executor.blocks_to_job_id)

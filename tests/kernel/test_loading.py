@@ -99,19 +99,22 @@ def test_pool(tmp_path: Path) -> None:
         assert {f.result() for f in concurrent.futures.as_completed(futures, DEADLINE)} == {(7, 0), (3, 1), (2, 1)}
         assert isinstance(pool.submit(divmod, 1, 0).exception(DEADLINE), ZeroDivisionError)
         assert pool.app_count == 2
-    with pytest.raises(RuntimeError, match="shutdown"):
+    with pytest.raises(RuntimeError, match="shut down"):
         pool.submit(abs, 1)
 
 
 def test_pool_on_a_kernel(make_kernel: MakeKernel) -> None:
     """A pool on somebody's kernel leaves it running; both or neither of its arguments are refused."""
     kernel = make_kernel()
-    with FlowlibPoolExecutor(dfk=kernel) as pool:
+    label = next(iter(kernel.config.executors)).label
+    with FlowlibPoolExecutor(dfk=kernel, executors=[label]) as pool:
         assert pool.submit(abs, -1).result(DEADLINE) == 1
+        assert pool.get_app(abs).executors == [label]
+    assert FlowlibPoolExecutor(dfk=kernel).get_app(abs).executors == "all" and not kernel.cleanup_called
     assert kernel.submit(abs, [-2]).result(DEADLINE) == 2
-    with pytest.raises(ValueError, match="either"):
+    with pytest.raises(ValueError, match="one of config or dfk"):
         FlowlibPoolExecutor()
-    with pytest.raises(ValueError, match="either"):
+    with pytest.raises(ValueError, match="one of config or dfk"):
         FlowlibPoolExecutor(Config(), dfk=kernel)
 
 

@@ -139,6 +139,14 @@ def test_bad_checkpoints(make_kernel: MakeKernel, tmp_path: Path) -> None:
             make_kernel(memoizer=BasicMemoizer(checkpoint_files=[str(directory)]))
 
 
+def test_checkpoint_of_a_run_without_values(make_kernel: MakeKernel) -> None:
+    """A run that had nothing to write left no file, and the next one may name its checkpoint all the same."""
+    first = make_kernel(memoizer=BasicMemoizer(checkpoint_mode="task_exit"))
+    first.cleanup()
+    memoizer = BasicMemoizer(checkpoint_files=[os.path.join(first.run_dir, "checkpoint")])
+    assert run(make_kernel(memoizer=memoizer), square, 2) == 4
+
+
 def test_value_that_cannot_be_written(make_kernel: MakeKernel) -> None:
     """A value that cannot be pickled is still the task's value, and the others are written."""
     kernel = make_kernel(memoizer=BasicMemoizer(checkpoint_mode="task_exit"))
