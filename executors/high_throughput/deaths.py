@@ -25,6 +25,13 @@ _WORDS = {
 }
 
 
+_KILLERS = {
+    None: ", perhaps by the kernel's out-of-memory killer",
+    True: " by the kernel's out-of-memory killer, which was at work on this node",
+    False: ", not by the kernel's out-of-memory killer, but by a person, a program or the scheduler",
+}
+
+
 class Death(NamedTuple):
     """How a worker ended.
 
@@ -32,11 +39,14 @@ class Death(NamedTuple):
         status: Wait status; None if nobody could tell.
         memory: Largest memory use in bytes; 0 if unknown.
         words: Its last words, see ``page``.
+        out_of_memory: Whether the kernel has killed processes on this node for want of memory since the last look;
+            None if it does not tell.
     """
 
     status: int | None
     memory: int = 0
     words: int = 0
+    out_of_memory: bool | None = None
 
 
 class Fault(Enum):
@@ -81,7 +91,7 @@ def describe(death: Death) -> str:
     except ValueError:
         text = f"killed by signal {number}"
     if number == signal.SIGKILL:
-        text += ", perhaps by the kernel's out-of-memory killer"
+        text += _KILLERS[death.out_of_memory]
     meaning = signal.strsignal(number)
     if number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT) and meaning:
         text += f" ({meaning.lower()} in native code)"

@@ -59,6 +59,15 @@ def count_memory(environment: Mapping[str, str]) -> int:
     return min(limits)
 
 
+def count_memory_kills() -> int | None:
+    """How many processes the kernel has killed on this node for want of memory; None if it does not tell."""
+    for line in _read(Path("/proc/vmstat")).splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return None
+
+
 def count_workers(
     cores: float,
     memory: int,

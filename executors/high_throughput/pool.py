@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
+from flowlib.executors.high_throughput import node, processes, records
 from flowlib.executors.high_throughput import page as pages
-from flowlib.executors.high_throughput import processes, records
 from flowlib.executors.high_throughput.deaths import Death, Fault, Verdict
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.records import Kind, Record
@@ -106,6 +106,7 @@ class Pool:
         self._control: socket.socket | None = None
         self._buffer = b""
         self._hello_by: float | None = None
+        self._memory_kills = node.count_memory_kills()
         processes.adopt_orphans()
         self._start_template()
 
@@ -293,7 +294,13 @@ class Pool:
         worker.link.close()
         del self.workers[worker.rank]
         words = self.page.cells[worker.rank * pages.CELLS + pages.WORDS]
-        self._owner.on_death(worker, Death(status, memory, words))
+        self._owner.on_death(worker, Death(status, memory, words, self._was_out_of_memory()))
+
+    def _was_out_of_memory(self) -> bool | None:
+        before, self._memory_kills = self._memory_kills, node.count_memory_kills()
+        if before is None or self._memory_kills is None:
+            return None
+        return self._memory_kills > before
 
     # ----------------------------------------------------------------------------------------------------------- time
 
