@@ -49,6 +49,7 @@ ALIASES = {
 """Alias to real module."""
 
 _HTEX = "HighThroughputExecutor does this work"
+_LATER = "comes with a later release"
 _MACHINES = "start the machines by their own tools and run flowlib on them, with HighThroughputExecutor"
 
 UNOFFERED = {
@@ -59,16 +60,51 @@ UNOFFERED = {
     "flowlib.providers.ad_hoc": f"AdHocProvider is not offered: {_MACHINES}",
     "flowlib.providers.azure": f"Azure is not supported: {_MACHINES}",
     "flowlib.providers.googlecloud": f"Google Cloud is not supported: {_MACHINES}",
+    **dict.fromkeys(
+        (
+            "flowlib.providers.aws",
+            "flowlib.providers.condor",
+            "flowlib.providers.grid_engine",
+            "flowlib.providers.kubernetes",
+            "flowlib.providers.lsf",
+            "flowlib.providers.pbspro",
+            "flowlib.providers.slurm",
+            "flowlib.providers.torque",
+        ),
+        "this release starts workers on this machine only (LocalProvider); others come with a later one",
+    ),
+    "flowlib.executors.high_throughput.mpi_executor": f"MPI {_LATER}",
+    "flowlib.executors.flux": f"Flux {_LATER}",
+    "flowlib.executors.globus_compute": f"Globus Compute {_LATER}",
+    "flowlib.channels": "there are no channels: a provider does what they did",
 }
 """Modules that the field's scripts may import and that are not there, with what to do instead."""
 
 UNOFFERED_NAMES = {
+    "AWSProvider": "flowlib.providers.aws",
     "AdHocProvider": "flowlib.providers.ad_hoc",
+    "AprunLauncher": "flowlib.providers.slurm",
     "AzureProvider": "flowlib.providers.azure",
+    "CondorProvider": "flowlib.providers.condor",
+    "FluxExecutor": "flowlib.executors.flux",
+    "GlobusComputeExecutor": "flowlib.executors.globus_compute",
+    "GnuParallelLauncher": "flowlib.providers.slurm",
     "GoogleCloudProvider": "flowlib.providers.googlecloud",
+    "GridEngineProvider": "flowlib.providers.grid_engine",
+    "JsrunLauncher": "flowlib.providers.slurm",
+    "KubernetesProvider": "flowlib.providers.kubernetes",
+    "LSFProvider": "flowlib.providers.lsf",
+    "MPIExecutor": "flowlib.executors.high_throughput.mpi_executor",
     "MonitoringHub": "flowlib.monitoring",
+    "MpiExecLauncher": "flowlib.providers.slurm",
+    "MpiRunLauncher": "flowlib.providers.slurm",
+    "PBSProProvider": "flowlib.providers.pbspro",
     "RadicalPilotExecutor": "flowlib.executors.radical",
+    "SlurmProvider": "flowlib.providers.slurm",
+    "SrunLauncher": "flowlib.providers.slurm",
+    "SrunMPILauncher": "flowlib.providers.slurm",
     "TaskVineExecutor": "flowlib.executors.taskvine",
+    "TorqueProvider": "flowlib.providers.torque",
     "WorkQueueExecutor": "flowlib.executors.workqueue",
 }
 """Names of classes in those modules, which packages offer directly as well."""

@@ -267,7 +267,8 @@ def _executors(name: str, value: Any) -> tuple[Any, ...]:
     from flowlib.executors.base import FlowlibExecutor
 
     if isinstance(value, (str, FlowlibExecutor)) or not isinstance(value, Iterable):
-        raise _bad(name, value, "a list of executors")
+        given = value if isinstance(value, str) or not isinstance(value, FlowlibExecutor) else type(value)
+        raise _bad(name, given, "a list of executors")
     executors = tuple(value)
     for executor in executors:
         if not isinstance(executor, FlowlibExecutor):

@@ -137,3 +137,10 @@ def check_launcher(launcher: object) -> Launcher:
     if not isinstance(launcher, Launcher):
         raise BadLauncher(launcher)
     return launcher
+
+
+def __getattr__(name: str) -> object:
+    from flowlib._aliases import refuse_unoffered
+
+    refuse_unoffered(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -433,7 +433,9 @@ class Engine:
         for item in joins:
             if not isinstance(item, Future):
                 what = f"{item!r} of {type(item)}" + (" in a list" if type(value) is list else "")
-                text = f"join_app body must return a Future or list of Futures, got {what}"
+                text = f"join_app body must return a Future or list of Futures, got {what} from {record.describe()}"
+                if item is None:
+                    text += "; is a return missing?"
                 return Failed(TypeError(text), Blame.REFUSED)
         record.more().joins = value
         parents, others = self._sort(record, joins)

@@ -282,6 +282,9 @@ class AppFuture(LazyFuture[T]):
     def _describe(self) -> str:
         return self._record.describe()
 
+    def __repr__(self) -> str:
+        return f"<AppFuture of {self._describe()}: {self.task_status()}>"
+
     @property
     def tid(self) -> int:
         """The task's number in its run."""

@@ -169,7 +169,10 @@ class Life:
         if unfinished:
             text = f"{unfinished} task{'s' * (unfinished != 1)} unfinished"
             _logger.warning("%s, cancelled by %s", text, reason)
-            _print(f"flowlib: {text} (run {kernel.run_dir})")
+            _print(
+                f"flowlib: {text}, and cancelled because the run ended: wait for them by result(), "
+                f"flowlib.wait_for_current_tasks() or Config(exit_mode='wait') (run {kernel.run_dir})"
+            )
         _shut_down(self._started)
         memoizer = getattr(kernel.engine, "memoizer", None)
         if memoizer is not None:
