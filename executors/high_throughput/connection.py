@@ -128,6 +128,9 @@ class Connection:
     def follow(self) -> None:
         """Look what has happened to the connections. Cheap; to be called when in doubt."""
         for attempt in [*self._attempts]:
+            if attempt not in self._attempts:
+                # Another was chosen just now, and this one is closed.
+                continue
             for event in attempt.events():
                 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     if self._chosen is None:
