@@ -426,6 +426,9 @@ class HighThroughputExecutor(FlowlibExecutor):
             idle = session.client.ask("load")["blocks"]
             alive = [block for block, status in session.blocks.status().items() if not status.state.terminal]
             blocks = sorted(alive, key=lambda b: -idle[b][1] if b in idle else 1.0)[:blocks]
+        for block in blocks:
+            # From here on, not only once its managers are dead: what is submitted next must not be lost with them.
+            session.client.ask_later("hold_block", [block], lambda held: None)
         session.blocks.scale_in(list(blocks), drain=drain)
         return list(blocks)
 

@@ -349,6 +349,15 @@ def test_what_scripts_ask(make: Any) -> None:
     until(lambda: len(executor.connected_managers()) == 1, "block 0 ends")
 
 
+def test_blocks_that_are_told_to_end_get_nothing_more(make: Any) -> None:
+    """What is submitted after ``scale_in`` goes to other blocks, however long the managers of that one live."""
+    executor = make(provider=LocalProvider(init_blocks=1, max_blocks=2))
+    until(lambda: len(executor.connected_managers()) == 1, "a manager")
+    executor._here().blocks.scale_in = lambda *args, **options: None
+    assert executor.scale_in(1) == ["0"]
+    assert [m["active"] for m in executor.connected_managers()] == [False]
+
+
 def test_keys_are_private(make: Any, tmp_path: Path) -> None:
     """Directories and files with keys belong to their owner, no key is on a command line or in a script or log."""
     executor = make()
