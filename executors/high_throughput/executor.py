@@ -210,7 +210,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         self._own_tasks = itertools.count(-1, -1)
 
     def _check_launch_cmd(self, template: str) -> None:
-        fields = dict.fromkeys(launch.FIELDS, "")
+        fields: dict[str, Any] = dict.fromkeys(launch.FIELDS, "")
         try:
             text = launch.launch_command("DIR", template, fields)
         except (KeyError, IndexError, ValueError) as e:
