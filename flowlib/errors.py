@@ -421,7 +421,7 @@ class WorkerLost(LostError):
         text = f"task failed because worker {self.worker_id} on host {self.hostname} was lost"
         if self.reason:
             text += f": {self.reason}"
-        return f"{text} (log: {self.log})" if self.log else text
+        return f"{text}\nlog: {self.log}" if self.log else text
 
 
 class ManagerLost(LostError):

@@ -100,7 +100,7 @@ def describe(death: Death) -> str:
     return text
 
 
-def worker_lost(rank: int, host: str, reason: str, log: str) -> bytes:
+def worker_lost(rank: int, host: str, reason: str, log: str, since: int = 0) -> bytes:
     """The payload of a task whose worker ended under it.
 
     Args:
@@ -108,8 +108,9 @@ def worker_lost(rank: int, host: str, reason: str, log: str) -> bytes:
         host: Its machine.
         reason: How it ended.
         log: The worker's log; its last lines are added to the reason.
+        since: Size of the log when the task began; what was written before is not its.
     """
-    tail = last_lines(log)
+    tail = last_lines(log, since)
     if tail:
         reason += "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in tail)
     return encode_failure(
@@ -146,11 +147,11 @@ def manager_lost(manager: str, host: str, reason: str, log: str) -> bytes:
     )
 
 
-def last_lines(path: str) -> list[str]:
-    """The end of a log; [] if it is empty or cannot be read."""
+def last_lines(path: str, since: int = 0) -> list[str]:
+    """The end of a log, as far as it was written beyond ``since``; [] if that is nothing or cannot be read."""
     try:
         with open(path, "rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            file.seek(max(since, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
             text = file.read(_TAIL_BYTES).decode("utf-8", "replace")
     except OSError:
         return []

@@ -78,7 +78,7 @@ class Hygiene:
         # Whoever changes a limit imports this module; until then there is nothing to look at.
         sys.modules.pop("resource", None)
         self._most_files = self._limits[_NOFILE][0] * 3 // 4
-        self._log_size = os.lseek(log, 0, os.SEEK_END)
+        self.log_size = os.lseek(log, 0, os.SEEK_END)
 
     # ------------------------------------------------------------------------------------------------------- the look
 
@@ -134,10 +134,10 @@ class Hygiene:
     def _clean_descriptors(self) -> str | None:
         log = self._log
         size = os.lseek(log, 0, os.SEEK_END)
-        if size - self._log_size > LOG_LIMIT:
+        if size - self.log_size > LOG_LIMIT:
             trim(log, size)
             size = os.lseek(log, 0, os.SEEK_END)
-        self._log_size = size
+        self.log_size = size
         os.dup2(log, 1)
         os.dup2(log, 2)
         try:

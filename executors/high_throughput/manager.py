@@ -396,13 +396,14 @@ class Manager:
         if verdict is None and self._terminated and signalled:
             # The scheduler ends the job, and signals everybody in it.
             verdict = Verdict(Fault.NODE, self._reason)
+        worker_log, since = facts.worker_log(rank), self._pool.page.cells[rank * pages.CELLS + pages.LOG]
         if verdict is None:
-            return m.Status.WORKER_LOST, worker_lost(rank, facts.host, describe(death), facts.worker_log(rank))
+            return m.Status.WORKER_LOST, worker_lost(rank, facts.host, describe(death), worker_log, since)
         if verdict.fault is Fault.WALLTIME:
-            return m.Status.RAISED, timed_out(rank, facts.host, verdict.walltime, facts.worker_log(rank))
+            return m.Status.RAISED, timed_out(rank, facts.host, verdict.walltime, worker_log)
         if verdict.fault is Fault.NODE:
             return m.Status.LOST, manager_lost(facts.name, facts.host, verdict.reason, facts.log)
-        return m.Status.WORKER_LOST, worker_lost(rank, facts.host, verdict.reason, facts.worker_log(rank))
+        return m.Status.WORKER_LOST, worker_lost(rank, facts.host, verdict.reason, worker_log, since)
 
     def _on_bad_start(self, worker: WorkerProcess, death: Death) -> None:
         self._bad_starts += 1

@@ -62,6 +62,7 @@ class Worker:
         self._cells = cells = memory.cells
         self._outbox = Outbox(cells, rank * page.CELLS + page.OUTBOX, memory.outbox(rank))
         self._flushed = 0.0
+        self._log_cell = rank * page.CELLS + page.LOG
         self._started_cell = rank * page.CELLS + page.STARTED
         self._revoked_cell = rank * page.CELLS + page.REVOKED
         self._words_cell = rank * page.CELLS + page.WORDS
@@ -131,6 +132,7 @@ class Worker:
         self._cores = len(setup.cores) or max(1, len(usable_cpus()) // max(1, setup.slots))
         self._gpus = tuple(setup.gpus)
         self._hygiene = Hygiene(log, null)
+        self._cells[self._log_cell] = self._hygiene.log_size
 
     def _end(self, words: int, reason: str) -> NoReturn:
         self._cells[self._words_cell] = words
@@ -248,6 +250,7 @@ class Worker:
         ended = time()
         try:
             retiring = self._hygiene.clean()
+            self._cells[self._log_cell] = self._hygiene.log_size
         except BaseException as e:  # noqa: BLE001  # what the task left behind may raise anything; the worker ends
             retiring = f"the task's traces cannot be removed: {type(e).__name__}: {e}"
         large = len(value) > m.INLINE_LIMIT

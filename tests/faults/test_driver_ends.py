@@ -32,8 +32,15 @@ futures = [busy(600) for _ in range(8)]
 probe = flowlib.python_app(lambda: 1)
 import psutil
 me = psutil.Process()
-while sum(p.name() == "sleep" for p in me.children(recursive=True)) < 4:
-
+def names():
+    found = []
+    for child in me.children(recursive=True):
+        try:
+            found.append(child.name())
+        except psutil.NoSuchProcess:
+            continue
+    return found
+while names().count("sleep") < 4:
     signal.sigtimedwait([], 0.05)
 print("children", *[p.pid for p in me.children(recursive=True)], flush=True)
 sys.stdin.readline()

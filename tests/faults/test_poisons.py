@@ -135,3 +135,20 @@ def test_worker_lost_says_why(kernel: flowlib.DataFlowKernel) -> None:
     assert "SIGKILL" in str(error)
     assert error.hostname
     assert "these are my last words" in Path(error.log).read_text() or "these are my last words" in str(error)
+
+
+def test_last_words_are_the_task_s_own(kernel: flowlib.DataFlowKernel) -> None:
+    """What earlier tasks printed is not told as the last words of a lost worker."""
+
+    def chatter() -> None:
+        print("I am not involved", flush=True)
+
+    def die() -> None:
+        os._exit(5)
+
+    for _ in range(4):
+        python_app(chatter)().result(20)
+    error = python_app(die)().exception(20)
+    assert isinstance(error, WorkerLost)
+    assert "exit code 5" in str(error)
+    assert "not involved" not in str(error)
