@@ -70,7 +70,7 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         launcher: Turns a command into one command per node.
         init_blocks: Blocks started at once.
         min_blocks: Blocks kept alive also without work.
-        max_blocks: Most blocks alive at a time.
+        max_blocks: Most blocks alive at a time. None for as many as ``init_blocks`` or ``min_blocks``, at least 1.
         worker_init: Shell text that runs before the manager: ``module load``, ``conda activate`` ...
         cmd_timeout: Most seconds to wait for a cancelled job to be gone.
         parallelism: Slots per unfinished task to aim for, from 0 to 1.
@@ -97,11 +97,15 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         launcher: Launcher | None = None,
         init_blocks: int = 1,
         min_blocks: int = 0,
-        max_blocks: int = 1,
+        max_blocks: int | None = None,
         worker_init: str = "",
         cmd_timeout: float = 30,
         parallelism: float = 1,
     ) -> None:
+        if max_blocks is None:
+            # Numbers of a wrong type are for the check below.
+            given = [n for n in (init_blocks, min_blocks) if isinstance(n, int)]
+            max_blocks = max(1, *given)
         self.init_blocks = check_blocks(
             "LocalProvider",
             nodes_per_block=nodes_per_block,

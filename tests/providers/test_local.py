@@ -412,3 +412,12 @@ def test_repr() -> None:
     """A provider prints as the call that makes it."""
     text = repr(LocalProvider(max_blocks=4, worker_init="x=1"))
     assert repr(eval(text)) == text
+
+
+def test_most_blocks_unless_said() -> None:
+    """Without max_blocks as many blocks may live as are asked for at the start; an explicit one holds."""
+    assert LocalProvider(init_blocks=4).max_blocks == 4
+    assert LocalProvider(init_blocks=0, min_blocks=2).max_blocks == 2
+    assert LocalProvider(init_blocks=0).max_blocks == 1
+    with pytest.warns(UserWarning, match="max_blocks"):
+        assert LocalProvider(init_blocks=4, max_blocks=2).init_blocks == 2
