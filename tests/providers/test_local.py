@@ -356,7 +356,7 @@ def test_bad_numbers(settings: dict[str, object]) -> None:
 def test_more_first_blocks_than_allowed() -> None:
     """max_blocks holds, and a warning says so."""
     with pytest.warns(UserWarning, match="init_blocks=3, max_blocks=1"):
-        assert LocalProvider(init_blocks=3).init_blocks == 1
+        assert LocalProvider(init_blocks=3, max_blocks=1).init_blocks == 1
 
 
 def test_bad_launcher() -> None:
@@ -419,5 +419,3 @@ def test_most_blocks_unless_said() -> None:
     assert LocalProvider(init_blocks=4).max_blocks == 4
     assert LocalProvider(init_blocks=0, min_blocks=2).max_blocks == 2
     assert LocalProvider(init_blocks=0).max_blocks == 1
-    with pytest.warns(UserWarning, match="max_blocks"):
-        assert LocalProvider(init_blocks=4, max_blocks=2).init_blocks == 2
