@@ -196,14 +196,33 @@ class Client:
         """Send what is queued in this thread; whether there is nothing left for the I/O thread to do."""
         if not self._sending.acquire(blocking=False):
             return False
+        queued = list(self._outgoing)
         try:
             self._transmit()
         except LinkClosed:
             # The I/O thread will find it closed as well, and knows what to do about it.
             return False
+        except BaseException as e:
+            # The handler of a signal raised, for Ctrl-C perhaps: the others' messages must not be lost with this one.
+            self._put_back(queued, e)
+            raise
         finally:
             self._sending.release()
         return not (self._outgoing or self._link.unsent)
+
+    def _put_back(self, queued: Sequence[Any], cause: BaseException) -> None:
+        """Sending was interrupted: leave to the I/O thread what was not sent; the other end drops what comes twice."""
+        if self._link.unsent:
+            error = ExecutorError(
+                self.label, f"sending to the interchange was interrupted within a message: {type(cause).__name__}"
+            )
+            error.__cause__ = cause
+            self.fail(error)
+            return
+        left = set(map(id, self._outgoing))
+        self._outgoing.extendleft([item for item in reversed(queued) if id(item) not in left])
+        self._awake = True
+        self._wake.call()
 
     def send(self, message: Any) -> None:
         """Send a message or a function body in the order of the calls."""
@@ -354,7 +373,8 @@ class Client:
             error.__cause__ = e
             self.fail(error)
         finally:
-            self._link.close()
+            with self._sending:
+                self._link.close()
             if self.error is not None:
                 self._end_process(1.0)
 
@@ -452,10 +472,11 @@ class Client:
         if not tasks and not functions:
             return
         attachments: list[Any] = []
-        for task in tasks:
+        for i, task in enumerate(tasks):
             payload: Any = task.payload
             if len(payload) > _INLINE:
-                task.payload = len(attachments)
+                # Not changed in place, in case it has to be sent later.
+                tasks[i] = m.Task(task.task, task.attempt, task.function, len(attachments), task.needs)
                 attachments.append(payload)
         self._link.send([m.encode(m.Tasks(tasks, functions)), *attachments])
 

@@ -32,10 +32,13 @@ from flowlib.errors import (
 )
 from flowlib.events.schema import Code
 from flowlib.executors import HighThroughputExecutor
+from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput.link import Link
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.options import PLAIN, TaskOptions
 from flowlib.providers import LocalProvider
+from flowlib.serialize.arguments import dump_call
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
@@ -548,3 +551,56 @@ def test_forked_child_does_not_keep_the_interchange(make: Any) -> None:
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert executor.submit(abs, {}, -2).result(DEADLINE) == 2
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_interrupt_while_the_launching_thread_sends(make: Any, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """Ctrl-C just when a launch sends what is queued: the launch is interrupted, and no task is lost."""
+    executor = make()
+    assert executor.submit(len, {}, b"").result(DEADLINE) == 0
+    client = executor._here().client
+    until(lambda: not client._awake, "the I/O thread sleeps")
+    link_send = client._link.send
+    interrupted: list[threading.Thread] = []
+
+    class Interrupted:
+        """The link, whose first message meets a signal."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def send(self, frames: Any) -> bool:
+            if not interrupted:
+                interrupted.append(threading.current_thread())
+                raise KeyboardInterrupt
+            return bool(link_send(frames))
+
+    real = client._link
+    monkeypatch.setattr(client, "_link", Interrupted())
+    direct = executor._here().direct(len)
+    payload = dump_call((bytes(size),), {}, "len")
+    number = executor._here().functions.number(len, "len")
+    with pytest.raises(KeyboardInterrupt):
+        client.launch(direct, m.Task(-1000, 0, number, payload))
+    assert interrupted == [threading.current_thread()]
+    assert direct.future.result(DEADLINE) == size
+    assert executor.submit(abs, {}, -2).result(DEADLINE) == 2
+
+
+def test_interrupt_within_a_message(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C with half a message out: everything that is out fails and says so, nothing waits for ever."""
+    executor = make()
+    assert executor.submit(len, {}, b"").result(DEADLINE) == 0
+    client = executor._here().client
+    until(lambda: not client._awake, "the I/O thread sleeps")
+
+    def flush(self: Link) -> bool:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    direct = executor._here().direct(len)
+    monkeypatch.setattr(Link, "flush", flush)
+    with pytest.raises(KeyboardInterrupt):
+        client.launch(direct, m.Task(-1000, 0, 1, dump_call((b"",), {}, "len")))
+    with pytest.raises(BadStateException, match="interrupted within a message"):
+        direct.future.result(DEADLINE)
