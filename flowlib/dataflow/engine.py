@@ -145,7 +145,12 @@ class Engine:
                 effects.dead.append(record)
                 self._seal(effects)
         if status is LAUNCHED:
-            outcome = self.launch(record, True)
+            try:
+                outcome = self.launch(record, True)
+            except BaseException as e:
+                # Ctrl-C: the caller gets no future, and nobody is to wait for what may never have left.
+                self.report([(record, 0, Failed(e, Blame.REFUSED))])
+                raise
             if outcome is not None:
                 self.report([(record, 0, outcome)])
         elif effects is not None:
