@@ -104,8 +104,8 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
     ) -> None:
         if max_blocks is None:
             # Numbers of a wrong type are for the check below.
-            given = [n for n in (init_blocks, min_blocks) if isinstance(n, int)]
-            max_blocks = max(1, *given)
+            given: tuple[Any, ...] = (init_blocks, min_blocks)
+            max_blocks = max(1, *(n for n in given if isinstance(n, int)))
         self.init_blocks = check_blocks(
             "LocalProvider",
             nodes_per_block=nodes_per_block,
