@@ -25,6 +25,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flowlib.errors import ScriptPathError, SubmitException
 from flowlib.jobs.states import JobState, JobStatus
