@@ -25,10 +25,10 @@ check: dev-env
 	@scripts/check
 
 test: dev-env
-	@$(PY) -m pytest -q
+	@scripts/test --session-timeout 1200
 
 soak: dev-env
-	@FLOWLIB_SOAK=1 $(PY) -m pytest -q --timeout 600
+	@FLOWLIB_SOAK=1 scripts/test --timeout 600
 
 bench: run-env
 	@$(PY) -m benchmarks

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import hypothesis
 import pytest
@@ -24,10 +27,47 @@ GRACE = 5.0
 """Seconds that what a test started may take to be gone; waits end as soon as it is."""
 
 
+HUNG = 60.0
+"""Seconds past its timeout after which a test that did not end is hung: the session ends, `scripts/test` says where."""
+_hung = pytest.StashKey[TextIO]()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Fix the seed of sampled matrices before the test modules that sample are imported."""
+    """Fix what could differ from run to run: the seed of sampled matrices, signals that are ignored."""
     os.environ.setdefault("FLOWLIB_TEST_SEED", str(int(time.time()) % 100_000))
+    # Ignored where the tests run in the background, and then by every process that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    path = os.environ.get("FLOWLIB_TEST_HUNG")
+    config.stash[_hung] = tempfile.TemporaryFile("w") if path is None else open(path, "w")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close what ``pytest_configure`` opened."""
+    config.stash[_hung].close()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """End the session when a test hangs so badly that the exception of its timeout did not end it.
+
+    That exception comes once.  What waits for ever behind it, in a ``finally`` or in the clean-up of a fixture, would
+    take the whole session with it, and nobody would learn where.
+    """
+    marker = item.get_closest_marker("timeout")
+    limit = float(item.config.getoption("timeout") or item.config.getini("timeout"))
+    if marker is not None:
+        limit = float(marker.args[0])
+    file = item.config.stash[_hung]
+    print(item.nodeid, file=file, flush=True)
+    faulthandler.dump_traceback_later(limit + HUNG, file=file, exit=True)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        file.seek(0)
+        file.truncate()
 
 
 def pytest_report_header(config: pytest.Config) -> str:

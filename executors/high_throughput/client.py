@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flowlib.dataflow.outcomes import Blame, Failed
+from flowlib.dataflow.shield import SHIELD
 from flowlib.errors import BadStateException, ExecutorError, InterchangeLost, InternalConsistencyError, TaskLost
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.link import Link, LinkClosed
@@ -183,32 +184,32 @@ class Client:
             BadStateException: The interchange is gone.
         """
         key = (task.task, task.attempt)
-        self._pending[key] = owner
-        self._outgoing.append(task)
-        # After the entry is made: whoever breaks the client either finds it, or has set `error` before this line.
-        if self.error is not None and self._pending.pop(key, None) is not None:
-            raise BadStateException(self.label, self.error)
-        if not self._awake and (len(self._pending) > FEW or not self._transmit_here()):
-            self._awake = True
-            self._wake.call()
+        with SHIELD:
+            self._pending[key] = owner
+            self._outgoing.append(task)
+            # After the entry is made: whoever breaks the client either finds it, or has set `error` before this line.
+            if self.error is not None and self._pending.pop(key, None) is not None:
+                raise BadStateException(self.label, self.error)
+            if not self._awake and (len(self._pending) > FEW or not self._transmit_here()):
+                self._awake = True
+                self._wake.call()
 
     def _transmit_here(self) -> bool:
         """Send what is queued in this thread; whether there is nothing left for the I/O thread to do."""
-        if not self._sending.acquire(blocking=False):
+        if self._sending.locked():
             return False
-        queued = list(self._outgoing)
-        try:
-            self._transmit()
-        except LinkClosed:
-            # The I/O thread will find it closed as well, and knows what to do about it.
-            return False
-        except BaseException as e:
-            # The handler of a signal raised, for Ctrl-C perhaps: the others' messages must not be lost with this one.
-            self._put_back(queued, e)
-            raise
-        finally:
-            self._sending.release()
-        return not (self._outgoing or self._link.unsent)
+        with self._sending:
+            queued = list(self._outgoing)
+            try:
+                self._transmit()
+            except LinkClosed:
+                # The I/O thread will find it closed as well, and knows what to do about it.
+                return False
+            except BaseException as e:
+                # A handler of a signal other than Ctrl-C raised: the others' messages must not be lost with this one.
+                self._put_back(queued, e)
+                raise
+            return not (self._outgoing or self._link.unsent)
 
     def _put_back(self, queued: Sequence[Any], cause: BaseException) -> None:
         """Sending was interrupted: leave to the I/O thread what was not sent; the other end drops what comes twice."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any
 
+from flowlib.dataflow.shield import SHIELD
 from flowlib.executors.high_throughput.messages import Forget, Function
 from flowlib.serialize.functions import encode_function
 
@@ -66,7 +67,7 @@ class Functions:
     def _add(self, func: Callable[..., Any], name: str) -> int:
         encoded = encode_function(func, name)
         digest = blake2b(encoded, digest_size=20).digest()
-        with self._lock:
+        with SHIELD, self._lock:
             self._bury()
             known = self._known.get(id(func))
             if known is not None and known[0]() is func:

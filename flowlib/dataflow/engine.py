@@ -10,7 +10,6 @@ runs on the side crew; callbacks of futures run on a crew of their own.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from time import time
@@ -35,8 +34,9 @@ from flowlib.dataflow.graph import (
 from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.dataflow.record import TaskRecord
 from flowlib.dataflow.retry import first_set, may_retry
+from flowlib.dataflow.shield import SHIELD, ShieldedLock
 from flowlib.dataflow.states import FINAL_STATES, States
-from flowlib.errors import FlowlibError, JoinError, NoDataFlowKernelError
+from flowlib.errors import FlowlibError, InternalConsistencyError, JoinError, NoDataFlowKernelError
 from flowlib.events import discard
 from flowlib.events.schema import Code
 
@@ -91,7 +91,7 @@ class Engine:
 
     def __init__(self, config: Config) -> None:
         self.graph: Graph[TaskRecord] = Graph(keep=not config.garbage_collect)
-        self.lock = threading.RLock()
+        self.lock = ShieldedLock()
         self.closed = False
         self.emit: Emit = discard
         self.memoizer: Memoizer
@@ -131,32 +131,32 @@ class Engine:
                 record.depends = True
                 parents, others = self._sort(record, found)
         effects: Effects | None = None
-        with self.lock:
-            if self.closed:
-                raise NoDataFlowKernelError(
-                    "Cannot submit to a DFK that has been cleaned up; load a configuration again: flowlib.load(...)"
-                )
-            # Told first: another thread may launch it as soon as the graph has it.
-            self.emit((_SUBMITTED, record.submitted, record.id, app, tuple([p.id for p in parents])))
-            self.graph.add(record, parents, len(others))
-            status = record.status
-            if status is DEP_FAIL:
-                effects = Effects()
-                effects.dead.append(record)
-                self._seal(effects)
-        if status is LAUNCHED:
-            try:
+        try:
+            with self.lock:
+                if self.closed:
+                    raise NoDataFlowKernelError(
+                        "Cannot submit to a DFK that has been cleaned up; load a configuration again: flowlib.load(...)"
+                    )
+                # Told first: another thread may launch it as soon as the graph has it.
+                self.emit((_SUBMITTED, record.submitted, record.id, app, tuple([p.id for p in parents])))
+                self.graph.add(record, parents, len(others))
+                status = record.status
+                if status is DEP_FAIL:
+                    effects = Effects()
+                    effects.dead.append(record)
+                    self._seal(effects)
+            if status is LAUNCHED:
                 outcome = self.launch(record, True)
-            except BaseException as e:
-                # Ctrl-C: the caller gets no future, and nobody is to wait for what may never have left.
-                self.report([(record, 0, Failed(e, Blame.REFUSED))])
-                raise
-            if outcome is not None:
-                self.report([(record, 0, outcome)])
-        elif effects is not None:
-            self.follow(effects)
-        for other in others:
-            self._watch(other, record)
+                if outcome is not None:
+                    self.report([(record, 0, outcome)])
+            elif effects is not None:
+                self.follow(effects)
+            for other in others:
+                self._watch(record, other)
+        except BaseException as e:
+            # Ctrl-C: the caller gets no future, and nobody is to wait for what may never have left.
+            self._abort(record, e)
+            raise
 
     def _sort(self, record: TaskRecord, found: Iterable[Future[Any]]) -> tuple[list[TaskRecord], list[Future[Any]]]:
         """Futures as tasks of this run, and the others."""
@@ -172,8 +172,8 @@ class Engine:
                 others.append(future)
         return parents, others
 
-    def _watch(self, future: Future[Any], record: TaskRecord) -> None:
-        """Tell the graph when a future from elsewhere is done."""
+    def _watch(self, record: TaskRecord, future: Future[Any]) -> None:
+        """Tell the graph when a future from elsewhere, that ``record`` waits for, is done."""
 
         def arrived(done: Future[Any]) -> None:
             effects = Effects()
@@ -184,7 +184,10 @@ class Engine:
                 self._seal(effects)
             self.follow(effects)
 
-        future.add_done_callback(arrived)
+        try:
+            future.add_done_callback(arrived)
+        except Exception as e:  # noqa: BLE001  # the code of a foreign future: the task would wait for ever
+            self._abort(record, e)
 
     # ------------------------------------------------------------------------------------------------- launching
 
@@ -446,7 +449,7 @@ class Engine:
         parents, others = self._sort(record, joins)
         self.graph.join(record, parents, len(others), effects)
         self.emit((_JOIN, time(), record.id, tuple([parent.id for parent in parents])))
-        effects.aside.extend((self._watch, other, record) for other in others)
+        effects.aside.extend((self._watch, record, other) for other in others)
         return None
 
     def _end_join_aside(self, record: TaskRecord) -> None:
@@ -479,26 +482,31 @@ class Engine:
 
     def cancel(self, record: TaskRecord) -> bool:
         """Withdraw a task that has not started; see ``AppFuture.cancel``."""
+        # Whole, or an executor has let go of a task that the graph still waits for. It takes a second at most.
+        with SHIELD:
+            effects = self._withdraw(record)
+            if effects is not None:
+                self.follow(effects)
+        return record.status is CANCELLED
+
+    def _withdraw(self, record: TaskRecord) -> Effects | None:
         with self.lock:
             status, attempt, lane = record.status, record.attempt, record.lane
-        if status in FINAL_STATES:
-            return status is CANCELLED
         if status is LAUNCHED:
             if lane is None or not lane.executor.cancel(record, attempt):
-                return False
+                return None
         elif status is not PENDING and status is not JOINING:
-            return False
+            return None
         effects = Effects()
         with self.lock:
             if record.status is not status or record.attempt != attempt:
-                return record.status is CANCELLED
+                return None
             if status is LAUNCHED and self.counting and lane is not None:
                 lane.outstanding -= 1
             self.graph.finish(record, CANCELLED, effects)
             self._settle(record, CANCELLED, None, time(), effects)
             self._seal(effects)
-        self.follow(effects)
-        return True
+        return effects
 
     def abandon(self) -> int:
         """Take no further tasks and cancel all that are not done; their number."""
@@ -531,12 +539,40 @@ class Engine:
             # The run is over and its crew gone: the thread that ends it is as good as any.
             _run_callback(callback, future)
 
-    def _side_put(self, call: Callable[..., Any], *args: Any) -> None:
+    def _side_put(self, call: Callable[..., Any], record: TaskRecord, *args: Any) -> None:
+        """Run ``call(record, *args)`` elsewhere."""
         try:
-            self.side.put(call, *args)
+            self.side.put(self._guarded, call, record, *args)
         except RuntimeError:
             # Closed: every task was cancelled before, so nothing waits for this.
             return
+
+    def _guarded(self, call: Callable[..., Any], record: TaskRecord, *args: Any) -> None:
+        try:
+            call(record, *args)
+        except BaseException as e:  # sys.exit() in a retry handler, say: nobody else would end the task
+            _logger.exception("the decision about %s failed", record.describe())
+            error = e
+            if not isinstance(e, Exception):
+                error = InternalConsistencyError(
+                    f"the code that decides about {record.describe()} raised {type(e).__name__}: {e}"
+                )
+                error.__cause__ = e
+            self._abort(record, error)
+
+    def _abort(self, record: TaskRecord, error: BaseException) -> None:
+        """Fail a task whose way was cut off; nothing if it is done, or was never taken."""
+        effects = Effects()
+        with self.lock:
+            if record.status in FINAL_STATES or self.graph.tasks.get(record.id) is not record:
+                return
+            if self.counting and record.lane is not None:
+                record.lane.outstanding -= 1
+                record.lane = None
+            self.graph.finish(record, FAILED, effects)
+            self._settle(record, FAILED, Failed(error, Blame.REFUSED), time(), effects)
+            self._seal(effects)
+        self.follow(effects)
 
 
 class _Remembered:

@@ -12,6 +12,7 @@ pickled in it until ``result()`` is called.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, Future
@@ -20,8 +21,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from flowlib.dataflow.outcomes import Blame, Failed
+from flowlib.dataflow.shield import SHIELD
 from flowlib.dataflow.states import States
-from flowlib.errors import DependencyError
+from flowlib.errors import DependencyError, FlowlibError
 
 if TYPE_CHECKING:
     from flowlib.data_provider.files import File
@@ -35,6 +37,15 @@ FINISHED = "FINISHED"
 CANCELLED = "CANCELLED_AND_NOTIFIED"
 
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child: another thread of the parent may have held the lock, and is not here to let it go."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
 
 
 class Waiting:
@@ -315,6 +326,14 @@ class AppFuture(LazyFuture[T]):
         """Name of the task's state: 'pending', 'launched', 'exec_done', 'failed', 'dep_fail' ..."""
         return self._record.status.name
 
+    def _wait(self, timeout: float | None) -> None:
+        if self._record.kernel.owner != os.getpid():
+            raise FlowlibError(
+                f"{self._describe()} belongs to process {self._record.kernel.owner}, and this is a forked copy of it, "
+                "which would never hear of its end: ask there, or load a configuration here"
+            )
+        super()._wait(timeout)
+
     def running(self) -> bool:
         """Whether an executor has the task."""
         return self._state == PENDING and self._record.status in (States.launched, States.joining)
@@ -477,14 +496,14 @@ def failed(future: Future[Any]) -> bool:
         return True
     if isinstance(future, DataFuture):
         return failed(future.parent)
-    return future.cancelled() or future.exception(0) is not None
+    return error_of(future) is not None
 
 
 def error_of(future: Future[Any]) -> BaseException | None:
-    """The exception of a future that is done, a ``CancelledError`` included."""
+    """The exception of a future that is done, a ``CancelledError`` included, and what asking for it raises."""
     try:
         return future.exception(0)
-    except CancelledError as e:
+    except Exception as e:  # noqa: BLE001  # cancelled, or a future from elsewhere may be broken itself
         return e
 
 
@@ -531,7 +550,7 @@ def _wake(future: LazyFuture[Any], waiting: Waiting, calls: list[tuple[Callable[
 
 def _mark_view(view: Any, parent: Future[Any]) -> Waiting:
     """Machinery of a view, with an entry at its parent that wakes it."""
-    with _lock:
+    with SHIELD, _lock:
         waiting: Waiting | None = view._waiting
         if waiting is not None:
             return waiting
