@@ -7,13 +7,13 @@ attached, messages are not even made.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from json import dumps
 from typing import TextIO
 
 from flowlib.console import say
@@ -253,4 +253,4 @@ class _JSONFormatter(logging.Formatter):
         if record.stack_info:
             line["stack"] = record.stack_info
         line.update((key, value) for key, value in vars(record).items() if key not in _STANDARD)
-        return json.dumps(line, default=str)
+        return dumps(line, default=str)

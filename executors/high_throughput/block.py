@@ -13,6 +13,7 @@ class Block(msgspec.Struct, kw_only=True):
 
     Attributes:
         addresses: Where the interchange may be reached; the first that answers is taken.
+        local: Name of its socket for managers on its own machine; see ``local``.
         server_public: The interchange's CURVE key in Z85, "" for no encryption.
         client_public: The block's own.
         client_secret: And its secret part.
@@ -38,6 +39,7 @@ class Block(msgspec.Struct, kw_only=True):
     """
 
     addresses: list[str]
+    local: str = ""
     server_public: str = ""
     client_public: str = ""
     client_secret: str = ""

@@ -228,6 +228,13 @@ class Dispatcher:
         self._dirty.add(manager)
         return True
 
+    def sever(self, name: str) -> None:
+        """The connection to a manager is gone: it gets no more tasks until it registers again, or is lost."""
+        manager = self.managers.get(name)
+        if manager is not None:
+            manager.cut = True
+            self._dirty.add(manager)
+
     def hold(self, name: str) -> bool:
         """Give a manager no more tasks. Whether there is such a manager."""
         manager = self.managers.get(name)
@@ -379,8 +386,7 @@ class Dispatcher:
         The manager gets nothing more until it registers again.
         """
         manager = assignment.manager
-        manager.cut = True
-        self._dirty.add(manager)
+        self.sever(manager.name)
         tasks: list[Task] = []
         for sent in assignment.tasks:
             key = (sent.task, sent.attempt)

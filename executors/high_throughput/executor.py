@@ -87,6 +87,8 @@ class HighThroughputExecutor(FlowlibExecutor):
     """
 
     forwards_pickled = True
+    short_way = True
+    """Whether managers on this machine are reached without ZeroMQ; see ``local``."""
     enable_mpi_mode = False
     mpi_launcher = "mpiexec"
 

@@ -2,8 +2,8 @@
 
 It exists so that the driver's Python has one connection to look after instead of thousands, and so that batching,
 credits and lost managers cost the user's process nothing.  All decisions are ``dispatcher.Dispatcher``'s; this file
-has the sockets: a ``Link`` to the driver on the inherited descriptor FD, a ZeroMQ ROUTER to the managers, and ZAP, by
-which ZeroMQ asks whom to let in.  One thread waits for all three.
+joins it with the driver, a ``Link`` on the inherited descriptor FD, and with the managers, who come through ``doors``.
+One thread waits for all of them.
 
 It is the driver's child and lives no longer: at end-of-file it tells the managers to end, and ends.
 """
@@ -11,6 +11,7 @@ It is the driver's child and lives no longer: at end-of-file it tells the manage
 from __future__ import annotations
 
 import gc
+import heapq
 import logging
 import os
 import socket
@@ -23,9 +24,8 @@ import msgspec
 import zmq
 
 from flowlib.executors.high_throughput import messages as m
-from flowlib.executors.high_throughput.admission import Admission
-from flowlib.executors.high_throughput.binding import bind
 from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Registration
+from flowlib.executors.high_throughput.doors import Door, Letter, LocalDoor, Payload, RemoteDoor
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.lost import lost_payload
 from flowlib.executors.high_throughput.managers import Key, Manager
@@ -33,8 +33,6 @@ from flowlib.executors.high_throughput.managers import Key, Manager
 log = logging.getLogger("flowlib.interchange")
 
 VERSION = f"Python {m.PYTHON}, protocol {m.PROTOCOL}"
-BATCH = 1000
-"""Most messages that are read from the managers before anything else is done."""
 LINGER = 1.0
 """Seconds for the last messages to leave."""
 STEAL_AFTER = 0.02
@@ -42,10 +40,9 @@ STEAL_AFTER = 0.02
 _TICK = 1.0
 _LAST_WORDS = 0.3
 """Seconds in which the last messages of a manager that is known to be dead arrive."""
+_OBITUARY = 2.0
+"""Seconds in which the driver says how a local manager's process ended."""
 _COMPLAINTS = 100
-
-Payload = Any
-"""Bytes, or a view of a ZeroMQ frame that was not copied."""
 
 
 class Interchange:
@@ -66,12 +63,12 @@ class Interchange:
         self._setup = setup
         self._clock = clock
         self._core = Dispatcher(setup.selector)
-        self._context: zmq.Context[Any] = zmq.Context()
-        self._admission = Admission(self._context)
-        self._router = self._make_router()
+        self._poller = zmq.Poller()
+        self._remote = RemoteDoor(self._poller, setup.server_secret)
+        self._local = LocalDoor(self._poller, setup.local, self._on_gone)
         self._functions: dict[int, m.Function] = {}
         self._names: dict[bytes, str] = {}
-        self._identities: dict[str, bytes] = {}
+        self._addresses: dict[str, tuple[Door, bytes]] = {}
         self._draining_blocks: set[str] = set()
         # Results of one turn, which go to the driver as one message for each manager.
         self._answers: dict[str, list[m.Result]] = {}
@@ -82,7 +79,7 @@ class Interchange:
         self._steal_at: float | None = None
         self._from_driver: dict[type, Callable[[Any], None]] = {
             m.Cancel: self._on_cancel,
-            m.Admit: lambda message: self._admission.admit(message.block, message.public_key),
+            m.Admit: lambda message: self._remote.admit(message.block, message.public_key),
             m.Command: self._on_command,
             m.Forget: self._on_forget,
             m.Heartbeat: lambda message: self._tell(m.Heartbeat(message.sent)),
@@ -94,16 +91,6 @@ class Interchange:
             m.Heartbeat: lambda name, message: None,
         }
 
-    def _make_router(self) -> zmq.Socket[bytes]:
-        router: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
-        router.linger = 0
-        router.sndhwm = router.rcvhwm = 0
-        router.router_mandatory = 1
-        router.router_handover = 1
-        if self._setup.server_secret:
-            self._admission.protect(router, self._setup.server_secret)
-        return router
-
     # --------------------------------------------------------------------------------------------------------- life
 
     def run(self) -> None:
@@ -112,7 +99,7 @@ class Interchange:
             error = ""
             port = 0
             try:
-                port = bind(self._router, self._setup.bind, self._setup.ports)
+                port = self._remote.bind(self._setup.bind, self._setup.ports)
             except OSError as e:
                 error = str(e)
             self._tell(m.Bound(port, error))
@@ -128,10 +115,7 @@ class Interchange:
             self._end()
 
     def _loop(self) -> None:
-        link, router, admission, core, clock = self._link, self._router, self._admission, self._core, self._clock
-        poller = zmq.Poller()
-        poller.register(router, zmq.POLLIN)
-        poller.register(admission.socket, zmq.POLLIN)
+        link, core, clock, poller = self._link, self._core, self._clock, self._poller
         poller.register(link.fileno(), zmq.POLLIN)
         watching_out = False
         tick = min(_TICK, self._setup.heartbeat_period, self._setup.heartbeat_threshold / 4)
@@ -155,13 +139,12 @@ class Interchange:
                     link.flush()
                 if not self._hear_driver(link.receive()):
                     return
-            if admission.socket in ready:
-                admission.answer()
-            if router in ready:
-                self._hear_managers(now)
-                self._flush_answers()
+            for door in (self._local, self._remote):
+                for letter in door.receive(ready):
+                    self._hear_manager(door, letter, now)
+            self._flush_answers()
             while self._dying and now >= self._dying[0][0]:
-                _, name, why = self._dying.pop(0)
+                _, name, why = heapq.heappop(self._dying)
                 self._give_up(name, why, for_good=True)
             if now >= tick_at:
                 tick_at = now + tick
@@ -170,11 +153,10 @@ class Interchange:
 
     def _end(self) -> None:
         """Tell the managers to end, and wait a moment for that to leave."""
-        for name in list(self._identities):
+        for name in list(self._addresses):
             self._send(name, m.Shutdown("the run is over"))
-        self._router.close(linger=int(LINGER * 1000))
-        self._admission.close()
-        self._context.term()
+        self._local.close(LINGER)
+        self._remote.close(LINGER)
         self._link.close()
 
     def _tick(self, now: float) -> None:
@@ -286,7 +268,8 @@ class Interchange:
         if name == "block_ended":
             block, why = arguments
             dead = [manager.name for manager in core.of_block(block)]
-            self._dying += [(now + _LAST_WORDS, manager, why) for manager in dead]
+            for manager in dead:
+                heapq.heappush(self._dying, (now + _LAST_WORDS, manager, why))
             return dead
         log.error("the driver sent the command %r, which is unknown", name)
         return None
@@ -314,61 +297,39 @@ class Interchange:
 
     def _send_frames(self, manager: str, frames: Sequence[Payload]) -> bool:
         """Send to a manager; False if its connection is gone."""
-        identity = self._identities.get(manager)
-        return identity is not None and self._send_to(identity, frames)
+        address = self._addresses.get(manager)
+        return address is not None and address[0].send(address[1], frames)
 
-    def _send_to(self, identity: bytes, frames: Sequence[Payload]) -> bool:
-        router, last = self._router, len(frames) - 1
+    def _hear_manager(self, door: Door, letter: Letter, now: float) -> None:
+        core = self._core
+        name = self._names.get(letter.identity)
         try:
-            router.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
-        except zmq.ZMQError as e:
-            if e.errno != zmq.EHOSTUNREACH:
-                raise
-            return False
-        for i, frame in enumerate(frames):
-            # Small frames are cheaper to copy than to share.
-            router.send(frame, zmq.SNDMORE if i < last else 0, copy=i == 0)
-        return True
-
-    def _hear_managers(self, now: float) -> None:
-        router, core, names = self._router, self._core, self._names
-        for _ in range(BATCH):
-            try:
-                identity = router.recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            name = names.get(identity)
-            header = router.recv(copy=False)
-            attachments: list[Payload] = []
-            while router.rcvmore:
-                attachments.append(router.recv(copy=False).buffer)
-            try:
-                message = m.decode(header.buffer)
-                if isinstance(message, m.Results):
-                    resolve(message.results, attachments)
-            except (msgspec.DecodeError, ValueError) as e:
-                self._malformed(identity, header.bytes, e)
-                continue
-            if isinstance(message, m.Register):
-                self._on_register(identity, header, message, now)
-                continue
-            if name is None:
-                # Its registration comes, or it was refused; what it finished before counts all the same.
-                if isinstance(message, m.Results):
-                    self._finish("", message.results, now)
-                continue
-            core.heard(name, now)
-            if name not in core.managers:
-                self._revive(name, now)
+            message = m.decode(letter.header)
             if isinstance(message, m.Results):
-                self._finish(name, message.results, now)
-            elif isinstance(message, m.Note):
-                self._flush_answers()
-                self._link.send([header.bytes])
-            elif type(message) in self._from_manager:
-                self._from_manager[type(message)](name, message)
-            else:
-                self._complain("manager %s sent a %s, which is none for an interchange", name, type(message).__name__)
+                resolve(message.results, letter.attachments)
+        except (msgspec.DecodeError, ValueError) as e:
+            self._malformed(door, letter, e)
+            return
+        if isinstance(message, m.Register):
+            self._on_register(door, letter, message, now)
+            return
+        if name is None:
+            # Its registration comes, or it was refused; what it finished before counts all the same.
+            if isinstance(message, m.Results):
+                self._finish("", message.results, now)
+            return
+        core.heard(name, now)
+        if name not in core.managers:
+            self._revive(name, now)
+        if isinstance(message, m.Results):
+            self._finish(name, message.results, now)
+        elif isinstance(message, m.Note):
+            self._flush_answers()
+            self._link.send([bytes(letter.header)])
+        elif type(message) in self._from_manager:
+            self._from_manager[type(message)](name, message)
+        else:
+            self._complain("manager %s sent a %s, which is none for an interchange", name, type(message).__name__)
 
     def _finish(self, name: str, results: list[m.Result], now: float) -> None:
         accepted = self._core.finish(name, results, now)
@@ -379,46 +340,45 @@ class Interchange:
             else:
                 gathered += accepted
 
-    def _malformed(self, identity: bytes, header: bytes, error: Exception) -> None:
+    def _malformed(self, door: Door, letter: Letter, error: Exception) -> None:
         """A message that cannot be read harms nobody; a registration among them is refused with the reason."""
-        self._complain("dropped a malformed message of %d bytes: %s", len(header), error)
+        self._complain("dropped a malformed message of %d bytes: %s", len(letter.header), error)
         try:
-            parts = msgspec.msgpack.decode(header)
+            parts = msgspec.msgpack.decode(letter.header)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return
         if isinstance(parts, list) and len(parts) > 1 and parts[0] == 20:
             told = f"protocol {parts[1]!r}"
-            self._send_to(
-                identity, [m.encode(m.Rejected(f"this interchange speaks protocol {m.PROTOCOL}, not {told}"))]
+            door.send(
+                letter.identity, [m.encode(m.Rejected(f"this interchange speaks protocol {m.PROTOCOL}, not {told}"))]
             )
 
-    def _on_register(self, identity: bytes, frame: zmq.Frame, facts: m.Register, now: float) -> None:
-        refusal, mismatch = self._refusal(frame, facts)
+    def _on_register(self, door: Door, letter: Letter, facts: m.Register, now: float) -> None:
+        refusal, mismatch = self._refusal(door, letter, facts)
         if refusal:
             log.error("refused manager %s on %s: %s", facts.manager, facts.host, refusal)
-            self._send_to(identity, [m.encode(m.Rejected(refusal))])
+            door.send(letter.identity, [m.encode(m.Rejected(refusal))])
             if mismatch:
                 self._tell_change(facts, "rejected", refusal, details=True)
             return
-        old = self._identities.pop(facts.manager, None)
+        old = self._addresses.pop(facts.manager, None)
         if old is not None:
-            self._names.pop(old, None)
-        self._names[identity] = facts.manager
-        self._identities[facts.manager] = identity
+            self._names.pop(old[1], None)
+        self._names[letter.identity] = facts.manager
+        self._addresses[facts.manager] = (door, letter.identity)
         setup = self._setup
-        self._send_to(identity, [m.encode(m.Registered(setup.heartbeat_period, setup.heartbeat_threshold))])
+        door.send(letter.identity, [m.encode(m.Registered(setup.heartbeat_period, setup.heartbeat_threshold))])
         self._welcome(self._core.register(facts, now), again=old is not None)
 
-    def _refusal(self, frame: zmq.Frame, facts: m.Register) -> tuple[str, bool]:
+    def _refusal(self, door: Door, letter: Letter, facts: m.Register) -> tuple[str, bool]:
         """Why a manager is not let in, or "", and whether that is for its version."""
         if facts.protocol != m.PROTOCOL or not m.same_python(facts.python, self._setup.driver_python):
             theirs = f"Python {facts.python}, protocol {facts.protocol}"
             ours = f"Python {self._setup.driver_python}, protocol {m.PROTOCOL}"
             return f"the manager runs {theirs}, the driver {ours}; both must be the same", True
-        if self._setup.server_secret:
-            block = self._admission.block_of(frame)
-            if block != facts.block:
-                return f"it says that it belongs to block {facts.block!r}, its key to block {block!r}", False
+        block = door.block_of(letter)
+        if block not in ("", facts.block):
+            return f"it says that it belongs to block {facts.block!r}, its key to block {block!r}", False
         return "", False
 
     def _welcome(self, registration: Registration, *, again: bool) -> None:
@@ -448,9 +408,23 @@ class Interchange:
         self._tell_lost(manager, lost, reason)
         self._tell_change(manager.facts, "lost", reason)
 
+    def _on_gone(self, identity: bytes) -> None:
+        """A local manager's process is gone; the driver may know how."""
+        name = self._names.get(identity)
+        if name is None:
+            return
+        self._forget_address(name)
+        self._core.sever(name)
+        heapq.heappush(self._dying, (self._clock() + _OBITUARY, name, "its process is gone"))
+
+    def _forget_address(self, name: str) -> None:
+        address = self._addresses.pop(name, None)
+        if address is not None:
+            self._names.pop(address[1], None)
+
     def _on_goodbye(self, name: str, message: m.Goodbye) -> None:
         manager = self._core.managers.get(name)
-        self._names.pop(self._identities.pop(name, b""), None)
+        self._forget_address(name)
         if manager is None:
             return
         if manager.running:

@@ -20,10 +20,10 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flowlib.executors.high_throughput import local, outbox
 from flowlib.executors.high_throughput import messages as m
-from flowlib.executors.high_throughput import outbox
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.block import Block, read_block
 from flowlib.executors.high_throughput.contact import Contact
@@ -38,9 +38,13 @@ from flowlib.executors.high_throughput.deaths import (
     worker_lost,
 )
 from flowlib.executors.high_throughput.facts import Facts
+from flowlib.executors.high_throughput.local import LocalConnection
 from flowlib.executors.high_throughput.manager_core import ManagerCore
 from flowlib.executors.high_throughput.manager_orders import Batch, Collect, Look, Revoke
 from flowlib.executors.high_throughput.pool import Pool, WorkerProcess
+
+if TYPE_CHECKING:
+    from flowlib.executors.high_throughput.connection import Connection
 
 log = logging.getLogger("flowlib.manager")
 
@@ -89,10 +93,7 @@ class Manager:
             self.watch(lifeline, self._on_lifeline)
         # The template's imports run beside the search for an address.
         self._pool = Pool(self, facts.slots)
-        # Late, because this takes as long as the template's start.
-        from flowlib.executors.high_throughput.connection import Connection
-
-        self._connection = Connection(block, facts.name, self.watch, self.unwatch, self._on_up, self._on_down)
+        self._connection = self._connect()
         self._from_interchange: dict[type, Callable[[Any], None]] = {
             m.Registered: self._on_registered,
             m.Rejected: lambda message: self._end(REJECTED, f"the interchange refuses this manager: {message.reason}"),
@@ -102,6 +103,15 @@ class Manager:
             m.Forget: self._on_forget,
             m.Heartbeat: lambda message: None,
         }
+
+    def _connect(self) -> Connection | LocalConnection:
+        sock = local.call(self._block.local)
+        if sock is not None:
+            return LocalConnection(sock, self._block.local, self.watch, self.unwatch, self._on_up, self._on_down)
+        # Late, because its import takes as long as the template's start.
+        from flowlib.executors.high_throughput.connection import Connection
+
+        return Connection(self._block, self._facts.name, self.watch, self.unwatch, self._on_up, self._on_down)
 
     # ----------------------------------------------------------------------------------------------------------- loop
 

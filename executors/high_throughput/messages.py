@@ -281,6 +281,7 @@ class Setup(msgspec.Struct, array_like=True, tag=40):
         log: Log file.
         debug: Whether to log every message.
         driver_python: The version of the driver's Python.
+        local: Name of the socket for managers on the same machine, "" for none; see ``local``.
     """
 
     label: str
@@ -294,6 +295,7 @@ class Setup(msgspec.Struct, array_like=True, tag=40):
     log: str
     debug: bool
     driver_python: str
+    local: str = ""
 
 
 class Bound(msgspec.Struct, array_like=True, tag=41):

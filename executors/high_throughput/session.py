@@ -24,6 +24,7 @@ from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.client import Client, Ended, Hooks
 from flowlib.executors.high_throughput.fleet import Fleet
 from flowlib.executors.high_throughput.functions import Functions
+from flowlib.executors.high_throughput.local import new_name
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.providers.base import safe_name
 from flowlib.scaling import Load, Settings
@@ -99,6 +100,7 @@ class Session:
         self._emit = executor.emit
         self._index = executor.event_index
         self._server = keys.KeyPair()
+        self._local = new_name() if executor.short_way else ""
         self._directs: Crew | None = None
         self._pressed_above = 0
         os.makedirs(executor.logdir, mode=0o700, exist_ok=True)
@@ -188,6 +190,7 @@ class Session:
             log=os.path.join(executor.logdir, "interchange.log"),
             debug=executor.worker_debug,
             driver_python=m.PYTHON,
+            local=self._local,
         )
 
     def _report(self, batch: list[Ended]) -> None:
@@ -317,6 +320,7 @@ class Session:
         here = os.getcwd()
         return {
             "addresses": addresses,
+            "local": self._local,
             "label": self.label,
             "logdir": logdir,
             "heartbeat_period": executor.heartbeat_period,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import pickle
@@ -16,6 +17,17 @@ import flowlib
 from flowlib._aliases import ALIASES, UNOFFERED, UNOFFERED_NAMES, install
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_alias_takes_no_name(alias: str) -> None:
+    """Importing ``a.b`` sets ``b`` in ``a``: where ``a`` is an alias, that must not hide a name of the real module."""
+    parent, _, name = alias.rpartition(".")
+    file = importlib.import_module(parent).__file__
+    assert file is not None
+    tree = ast.parse(Path(file).read_text())
+    loaded = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    assert name not in loaded
 
 
 @pytest.mark.parametrize("alias", ALIASES)
