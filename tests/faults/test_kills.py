@@ -52,7 +52,7 @@ def loaded(tmp_path: Path) -> Loader:
     """Loads a kernel with short heartbeats."""
 
     @contextmanager
-    def load(blocks: int = 1, **config: Any) -> Iterator[flowlib.DataFlowKernel]:
+    def load(blocks: int = 1, way: str = "short", **config: Any) -> Iterator[flowlib.DataFlowKernel]:
         executor = HighThroughputExecutor(
             label="fragile",
             address="127.0.0.1",
@@ -61,6 +61,7 @@ def loaded(tmp_path: Path) -> Loader:
             heartbeat_threshold=THRESHOLD,
             provider=LocalProvider(init_blocks=blocks, min_blocks=blocks, max_blocks=blocks),
         )
+        executor.short_way = way == "short"
         with flowlib.load(Config(executors=[executor], run_dir=str(tmp_path / "runinfo"), **config)) as dfk:
             yield dfk
 
@@ -90,18 +91,19 @@ def _signal(kind: str, number: int, rng: random.Random) -> psutil.Process:
 
 
 POINTS = [
-    (kind, how, point)
+    (kind, how, way, point)
+    for way in ("short", "zmq")
     for kind in ("worker", "manager", "template", "interchange")
     for how in ("KILL", "STOP")
     for point in range(5)
 ]
 
 
-@pytest.mark.parametrize(("kind", "how", "point"), sample(POINTS, 10), ids=lambda v: str(v))
-def test_every_future_is_done(loaded: Loader, tmp_path: Path, kind: str, how: str, point: int) -> None:
+@pytest.mark.parametrize(("kind", "how", "way", "point"), sample(POINTS, 12), ids=lambda v: str(v))
+def test_every_future_is_done(loaded: Loader, tmp_path: Path, kind: str, how: str, way: str, point: int) -> None:
     """Whatever is killed or stopped, each future ends in time, with its value or a typed error that says why."""
-    rng = random.Random(f"{SEED}-{kind}-{how}-{point}")
-    with loaded(blocks=2):
+    rng = random.Random(f"{SEED}-{kind}-{how}-{way}-{point}")
+    with loaded(blocks=2, way=way):
         path, futures = _submit(tmp_path)
         _wait_for_lines(path, rng.randrange(1, TASKS * 3 // 4))
         victim = _signal(kind, getattr(signal, f"SIG{how}"), rng)

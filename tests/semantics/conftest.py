@@ -13,7 +13,7 @@ from flowlib.config import Config
 from flowlib.executors import HighThroughputExecutor, InlineExecutor, ThreadPoolExecutor
 from flowlib.providers import LocalProvider
 
-EXECUTORS = ("inline", "threads", "htex", "htex-plain")
+EXECUTORS = ("inline", "threads", "htex", "htex-zmq")
 
 
 def make_executor(kind: str) -> Any:
@@ -22,13 +22,14 @@ def make_executor(kind: str) -> Any:
         return InlineExecutor(label="main")
     if kind == "threads":
         return ThreadPoolExecutor(label="main", max_threads=4)
-    return HighThroughputExecutor(
+    executor = HighThroughputExecutor(
         label="main",
         address="127.0.0.1",
         max_workers_per_node=2,
-        encrypted=kind == "htex",
         provider=LocalProvider(init_blocks=1, max_blocks=1),
     )
+    executor.short_way = kind == "htex"
+    return executor
 
 
 @pytest.fixture(scope="module", params=EXECUTORS)
