@@ -7,6 +7,7 @@ identity, which is unlike those of the other door.
 from __future__ import annotations
 
 import logging
+import selectors
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -48,11 +49,11 @@ class RemoteDoor:
     """A ZeroMQ ROUTER, and ZAP, by which ZeroMQ asks whom to let in.
 
     Args:
-        poller: Told what to watch.
+        selector: Told what to watch.
         server_secret: CURVE secret key; b"" for a door that is open to everybody.
     """
 
-    def __init__(self, poller: zmq.Poller, server_secret: bytes) -> None:
+    def __init__(self, selector: selectors.BaseSelector, server_secret: bytes) -> None:
         self._context: zmq.Context[Any] = zmq.Context()
         self._admission = Admission(self._context)
         router: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
@@ -64,8 +65,11 @@ class RemoteDoor:
         if server_secret:
             self._admission.protect(router, server_secret)
         self._router = router
-        poller.register(router, zmq.POLLIN)
-        poller.register(self._admission.socket, zmq.POLLIN)
+        self._descriptors = frozenset([router.fileno(), self._admission.socket.fileno()])
+        for descriptor in self._descriptors:
+            selector.register(descriptor, selectors.EVENT_READ)
+        self._touched = True
+        self._waiting = False
 
     def bind(self, addresses: Sequence[str], ports: tuple[int, int]) -> int:
         """Listen; returns the port.
@@ -83,13 +87,23 @@ class RemoteDoor:
         """The block that the sender's key was issued for; "" if keys are not asked for."""
         return self._admission.block_of(letter.origin) if self._closed else ""
 
-    def receive(self, ready: dict[Any, int]) -> Iterator[Letter]:
-        """What came in, given what the poller found."""
-        if self._admission.socket in ready:
-            self._admission.answer()
-        router = self._router
-        if router not in ready:
+    def pending(self) -> bool:
+        """Whether something came in already; to be asked before each wait.
+
+        ZeroMQ's descriptors tell of changes only, and any use of a socket may take the news (zmq_getsockopt(3)).
+        """
+        if self._touched:
+            self._touched = False
+            self._waiting = bool((self._router.events | self._admission.socket.events) & zmq.POLLIN)
+        return self._waiting
+
+    def receive(self, ready: dict[int, int]) -> Iterator[Letter]:
+        """What came in, given the descriptors that the selector found."""
+        if not self._waiting and self._descriptors.isdisjoint(ready):
             return
+        self._touched = True
+        self._admission.answer()
+        router = self._router
         for _ in range(BATCH):
             try:
                 identity = router.recv(zmq.NOBLOCK)
@@ -104,6 +118,7 @@ class RemoteDoor:
     def send(self, identity: bytes, frames: Sequence[Payload]) -> bool:
         """Send a message; False if the connection is gone."""
         router, last = self._router, len(frames) - 1
+        self._touched = True
         try:
             router.send(identity, zmq.SNDMORE | zmq.NOBLOCK)
         except zmq.ZMQError as e:
@@ -126,13 +141,13 @@ class LocalDoor:
     """Links to managers of the same user on the same machine.
 
     Args:
-        poller: Told what to watch.
+        selector: Told what to watch.
         name: What to listen on; "" for a door that nobody finds.
         on_gone: Called with the identity of a manager whose end of the link was closed: its process is gone.
     """
 
-    def __init__(self, poller: zmq.Poller, name: str, on_gone: Callable[[bytes], None]) -> None:
-        self._poller = poller
+    def __init__(self, selector: selectors.BaseSelector, name: str, on_gone: Callable[[bytes], None]) -> None:
+        self._selector = selector
         self._on_gone = on_gone
         self._links: dict[bytes, Link] = {}
         self._identities: dict[int, bytes] = {}
@@ -141,14 +156,14 @@ class LocalDoor:
         self._listener: socket.socket | None = None
         if name:
             self._listener = local.listen(name)
-            poller.register(self._listener.fileno(), zmq.POLLIN)
+            selector.register(self._listener.fileno(), selectors.EVENT_READ)
 
     def block_of(self, letter: Letter) -> str | None:
         """Unknown, "": whoever can read a block's file may be a manager of it."""
         return ""
 
-    def receive(self, ready: dict[Any, int]) -> Iterator[Letter]:
-        """What came in, given what the poller found."""
+    def receive(self, ready: dict[int, int]) -> Iterator[Letter]:
+        """What came in, given the descriptors that the selector found."""
         if self._listener is not None and self._listener.fileno() in ready:
             self._accept()
         for fd in ready.keys() & self._identities.keys():
@@ -157,7 +172,7 @@ class LocalDoor:
             try:
                 if identity in self._full and link.flush():
                     self._full.discard(identity)
-                    self._poller.modify(fd, zmq.POLLIN)
+                    self._selector.modify(fd, selectors.EVENT_READ)
                 messages = link.receive()
             except LinkClosed:
                 self._drop(identity)
@@ -174,11 +189,11 @@ class LocalDoor:
         try:
             sent = link.send(frames)
         except LinkClosed:
-            # The poller finds it closed as well, and what it said last is still to be read.
+            # The selector finds it closed as well, and what it said last is still to be read.
             return False
         if not sent and identity not in self._full:
             self._full.add(identity)
-            self._poller.modify(link.fileno(), zmq.POLLIN | zmq.POLLOUT)
+            self._selector.modify(link.fileno(), selectors.EVENT_READ | selectors.EVENT_WRITE)
         return True
 
     def close(self, linger: float) -> None:
@@ -188,7 +203,7 @@ class LocalDoor:
                 local.flush(self._links[identity], linger)
             self._drop(identity)
         if self._listener is not None:
-            self._poller.unregister(self._listener.fileno())
+            self._selector.unregister(self._listener.fileno())
             self._listener.close()
 
     def _accept(self) -> None:
@@ -208,13 +223,13 @@ class LocalDoor:
             identity = b"local %d" % next(self._numbers)
             link = self._links[identity] = Link(sock)
             self._identities[link.fileno()] = identity
-            self._poller.register(link.fileno(), zmq.POLLIN)
+            self._selector.register(link.fileno(), selectors.EVENT_READ)
 
     def _drop(self, identity: bytes) -> None:
         link = self._links.pop(identity)
         self._full.discard(identity)
         del self._identities[link.fileno()]
-        self._poller.unregister(link.fileno())
+        self._selector.unregister(link.fileno())
         link.close()
 
 

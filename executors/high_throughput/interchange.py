@@ -14,6 +14,7 @@ import gc
 import heapq
 import logging
 import os
+import selectors
 import socket
 import sys
 import time
@@ -21,7 +22,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import msgspec
-import zmq
 
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Registration
@@ -63,9 +63,9 @@ class Interchange:
         self._setup = setup
         self._clock = clock
         self._core = Dispatcher(setup.selector)
-        self._poller = zmq.Poller()
-        self._remote = RemoteDoor(self._poller, setup.server_secret)
-        self._local = LocalDoor(self._poller, setup.local, self._on_gone)
+        self._selector = selectors.DefaultSelector()
+        self._remote = RemoteDoor(self._selector, setup.server_secret)
+        self._local = LocalDoor(self._selector, setup.local, self._on_gone)
         self._functions: dict[int, m.Function] = {}
         self._names: dict[bytes, str] = {}
         self._addresses: dict[str, tuple[Door, bytes]] = {}
@@ -115,8 +115,9 @@ class Interchange:
             self._end()
 
     def _loop(self) -> None:
-        link, core, clock, poller = self._link, self._core, self._clock, self._poller
-        poller.register(link.fileno(), zmq.POLLIN)
+        link, core, clock, selector = self._link, self._core, self._clock, self._selector
+        local, remote, home = self._local, self._remote, link.fileno()
+        selector.register(home, selectors.EVENT_READ)
         watching_out = False
         tick = min(_TICK, self._setup.heartbeat_period, self._setup.heartbeat_threshold / 4)
         now = clock()
@@ -124,24 +125,26 @@ class Interchange:
         while True:
             if link.unsent != watching_out:
                 watching_out = link.unsent
-                poller.modify(link.fileno(), zmq.POLLIN | zmq.POLLOUT if watching_out else zmq.POLLIN)
+                selector.modify(home, selectors.EVENT_READ | (selectors.EVENT_WRITE if watching_out else 0))
             wake_at = tick_at if self._steal_at is None else min(tick_at, self._steal_at)
             if self._dying:
                 wake_at = min(wake_at, self._dying[0][0])
-            ready = dict(poller.poll(max(0, int((wake_at - clock()) * 1000) + 1)))
+            timeout = 0.0 if remote.pending() else max(0.0, wake_at - clock())
+            ready = {key.fd: events for key, events in selector.select(timeout)}
             previous, now = now, clock()
             if now - max(previous, wake_at) > tick:
                 # This process itself stood still, so the silence of the managers means nothing.
                 for manager in core.managers.values():
                     manager.heard += now - previous
-            if link.fileno() in ready:
+            if home in ready:
                 if watching_out:
                     link.flush()
                 if not self._hear_driver(link.receive()):
                     return
-            for door in (self._local, self._remote):
-                for letter in door.receive(ready):
-                    self._hear_manager(door, letter, now)
+            for letter in local.receive(ready):
+                self._hear_manager(local, letter, now)
+            for letter in remote.receive(ready):
+                self._hear_manager(remote, letter, now)
             self._flush_answers()
             while self._dying and now >= self._dying[0][0]:
                 _, name, why = heapq.heappop(self._dying)
@@ -157,6 +160,7 @@ class Interchange:
             self._send(name, m.Shutdown("the run is over"))
         self._local.close(LINGER)
         self._remote.close(LINGER)
+        self._selector.close()
         self._link.close()
 
     def _tick(self, now: float) -> None:
@@ -517,15 +521,13 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _first_message(link: Link, patience: float = 60.0) -> tuple[m.Setup, list[Frames]]:
-    poller = zmq.Poller()
-    poller.register(link.fileno(), zmq.POLLIN)
     give_up_at = time.monotonic() + patience
     received: list[Frames] = []
-    while not received:
-        left = give_up_at - time.monotonic()
-        if left <= 0:
-            _exit(f"the driver said nothing for {patience:g} s")
-        if poller.poll(int(left * 1000) + 1):
+    with selectors.DefaultSelector() as selector:
+        selector.register(link.fileno(), selectors.EVENT_READ)
+        while not received:
+            if not selector.select(max(0.0, give_up_at - time.monotonic())):
+                _exit(f"the driver said nothing for {patience:g} s")
             try:
                 received = link.receive()
             except LinkClosed:

@@ -275,7 +275,8 @@ class ManagerCore:
             return []
         batches: dict[int, Batch] = {}
         while queue.count and idle:
-            worker = self._workers[next(iter(idle))]
+            # The one that was busy last: its memory is still in the processor's cache.
+            worker = self._workers[next(reversed(idle))]
             self._give(worker, queue.pop(), batches, now)
         if queue.count:
             self._send_ahead(batches, now)

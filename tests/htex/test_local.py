@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import zmq
 
 from flowlib.executors.high_throughput import local
 from flowlib.executors.high_throughput.doors import LocalDoor
@@ -57,13 +56,17 @@ class House:
     """An interchange's loop around a ``LocalDoor``."""
 
     def __init__(self, name: str) -> None:
-        self.poller = zmq.Poller()
+        self.selector = selectors.DefaultSelector()
         self.gone: list[bytes] = []
         self.letters: list[tuple[bytes, list[bytes]]] = []
-        self.door = LocalDoor(self.poller, name, self.gone.append)
+        self.door = LocalDoor(self.selector, name, self.gone.append)
+
+    def close(self) -> None:
+        self.door.close(1.0)
+        self.selector.close()
 
     def turn(self) -> None:
-        for letter in self.door.receive(dict(self.poller.poll(10))):
+        for letter in self.door.receive({key.fd: events for key, events in self.selector.select(0.01)}):
             self.letters.append((letter.identity, [bytes(letter.header), *map(bytes, letter.attachments)]))
 
 
@@ -87,7 +90,7 @@ def house(name: str) -> Iterator[House]:
     """An interchange's side."""
     house = House(name)
     yield house
-    house.door.close(1.0)
+    house.close()
 
 
 @pytest.fixture
@@ -150,7 +153,7 @@ def test_comes_back(name: str) -> None:
         manager.connection.follow()
         manager.connection.send([b"before"])
         until(lambda: first.letters, first.turn)
-        first.door.close(1.0)
+        first.close()
         until(lambda: manager.events == ["up", "down"], manager.turn)
         manager.connection.send([b"between"])
         manager.connection.follow()
@@ -162,7 +165,7 @@ def test_comes_back(name: str) -> None:
             until(lambda: second.letters, second.turn)
             assert second.letters[0][1] == [b"between"]
         finally:
-            second.door.close(1.0)
+            second.close()
     finally:
         manager.close()
 
