@@ -11,6 +11,7 @@ from typing import Any
 from flowlib.calling import run_call
 from flowlib.dataflow.crew import Crew
 from flowlib.dataflow.record import TaskRecord
+from flowlib.dataflow.shield import SHIELD
 from flowlib.executors.base import FlowlibExecutor
 from flowlib.executors.local import check_label, check_optional, end_of_try, run_attempt
 
@@ -74,12 +75,13 @@ class ThreadPoolExecutor(FlowlibExecutor):
     ) -> None:
         """Queue one attempt; see the base class."""
         crew = self._running()
-        self._waiting[record] = (attempt, func, args, kwargs)
-        try:
-            crew.put(self._run, record)
-        except RuntimeError:
-            self._waiting.pop(record, None)
-            raise
+        with SHIELD:
+            self._waiting[record] = (attempt, func, args, kwargs)
+            try:
+                crew.put(self._run, record)
+            except RuntimeError:
+                self._waiting.pop(record, None)
+                raise
 
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any

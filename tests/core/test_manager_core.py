@@ -39,7 +39,7 @@ def _numbers(core: ManagerCore, now: float = 0.0) -> dict[int, list[int]]:
 
 def _core(workers: int = 2) -> ManagerCore:
     core = ManagerCore()
-    for rank in range(workers):
+    for rank in reversed(range(workers)):
         core.ready(rank, 0.0)
     return core
 
