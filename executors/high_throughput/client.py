@@ -5,6 +5,10 @@ time to wake another thread; otherwise it wakes the I/O thread if that is asleep
 
 An attempt is in ``_pending`` from its launch to its outcome.  Whoever takes it out tells how it ended, so each is told
 once, also when the interchange dies at the same moment.  Once ``error`` is set the table only empties.
+
+An interchange that dies or hangs is replaced by one with the same keys and port.  Managers come back to it by
+themselves with what they have and with the results that may not have arrived.  What none of them has after a while was
+lost on the way, and is reported as such, to be launched again.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from flowlib.dataflow.outcomes import Blame, Failed
 from flowlib.dataflow.shield import SHIELD
 from flowlib.errors import BadStateException, ExecutorError, InterchangeLost, InternalConsistencyError, TaskLost
@@ -36,6 +42,10 @@ FEW = 8
 """Attempts that are out up to which the launching thread sends."""
 PATIENCE = 60.0
 """Seconds in which an interchange must be up."""
+RECOVERY = 5.0
+"""Seconds in which managers come back to a new interchange."""
+_WINDOW = 60.0
+"""Seconds within which only so many interchanges are started."""
 
 Key = tuple[int, int]
 Outcome = Any
@@ -57,9 +67,10 @@ class Hooks:
         pressed: Takes the number of attempts that are out, when it is above what ``pressed`` returned last, or fell to
             0. Returns above what to call it again.
         broken: The client is at its end, because of this. At most once, perhaps in another thread.
+        replaced: The interchange was replaced, because of this. Returns what the new one must be told first.
     """
 
-    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "report")
+    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "replaced", "report")
 
     def __init__(
         self,
@@ -69,6 +80,7 @@ class Hooks:
         noted: Callable[[m.Note], None],
         pressed: Callable[[int], int],
         broken: Callable[[BaseException], None],
+        replaced: Callable[[BaseException], list[m.Message]],
     ) -> None:
         self.report = report
         self.ended = ended
@@ -76,6 +88,11 @@ class Hooks:
         self.noted = noted
         self.pressed = pressed
         self.broken = broken
+        self.replaced = replaced
+
+
+class _Hung(Exception):
+    """The interchange did not answer and was killed; the argument says why."""
 
 
 class _Answer:
@@ -103,6 +120,7 @@ class Client:
         setup: Makes its first message; called in the I/O thread, because making keys takes a while.
         heartbeat_period: Seconds between signs of life.
         heartbeat_threshold: Seconds of silence after which it counts as hung.
+        restarts: How often within a minute an interchange may be replaced.
         hooks: Where news goes.
 
     Attributes:
@@ -119,6 +137,7 @@ class Client:
         setup: Callable[[], m.Setup],
         heartbeat_period: float,
         heartbeat_threshold: float,
+        restarts: int,
         hooks: Hooks,
     ) -> None:
         self.label = label
@@ -148,6 +167,15 @@ class Client:
         self._awake = True
         self._pressed_above = 0
         self._emptied = True
+        self._most_restarts = restarts
+        self._restarts: list[float] = []
+        self._settings: m.Setup | None = None
+        self._up = False
+        # Managers that are there; those that a new interchange waits for; until when; and what they may have.
+        self._managers: dict[str, m.ManagerChanged] = {}
+        self._awaited: dict[str, m.ManagerChanged] = {}
+        self._recover_by: float | None = None
+        self._unsure: set[Key] = set()
 
     # ---------------------------------------------------------------------------------------------------- any thread
 
@@ -363,11 +391,23 @@ class Client:
 
     def _run(self) -> None:
         try:
-            self._link.send([m.encode(self._make_setup())])
-            self._loop()
-        except LinkClosed:
-            if not self._closing:
-                self.fail(self._lost("it ended"))
+            while True:
+                cause: InterchangeLost
+                try:
+                    if self._settings is None:
+                        self._settings = self._make_setup()
+                        self._link.send([m.encode(self._settings)])
+                    self._loop()
+                    break
+                except LinkClosed:
+                    if self._closing:
+                        break
+                    cause = self._lost("it ended")
+                except _Hung as e:
+                    cause = e.args[0]
+                if not self._replace(cause):
+                    self.fail(cause)
+                    break
         except BaseException as e:  # noqa: BLE001
             # Whatever it is: without this thread no task ever ends, so all of them fail, with the cause.
             error = InternalConsistencyError(f"the I/O thread of {self.label} failed: {type(e).__name__}: {e}")
@@ -378,6 +418,61 @@ class Client:
                 self._link.close()
             if self.error is not None:
                 self._end_process(1.0)
+
+    def _replace(self, cause: InterchangeLost) -> bool:
+        """Put another interchange into the place of the one that is gone; whether that was possible."""
+        now = time.monotonic()
+        self._restarts = [at for at in self._restarts if now - at < _WINDOW]
+        port = self._bound.value
+        if self._closing or self.error is not None or port is None or len(self._restarts) >= self._most_restarts:
+            return False
+        self._restarts.append(now)
+        assert self._settings is not None
+        try:
+            process, ours = _start(self.label, self._command, self._environment, self._log)
+        except ExecutorError:
+            return False
+        with self._sending:
+            self._link.close()
+            self._link, self._process, self._up = Link(ours), process, False
+            sent = {(item.task, item.attempt) for item in list(self._outgoing) if type(item) is m.Task}
+            self._unsure |= self._pending.keys() - sent
+            setup = msgspec.structs.replace(self._settings, ports=(port, port), recovering=True)
+            for message in (setup, *self._hooks.replaced(cause)):
+                self._link.send([m.encode(message)])
+        self._awaited |= self._managers
+        self._managers = {}
+        self._recover_by = now + RECOVERY
+        for answer in list(self._cancelling.values()):
+            # Nobody knows any more whether it was withdrawn.
+            answer.event.set()
+        self._replies = {number: one for number, one in self._replies.items() if type(one) is not _Later}
+        return True
+
+    def _end_recovery(self) -> None:
+        """The managers that live are back: ask what is there, so that what is nowhere can be launched again."""
+        self._recover_by = None
+        missing, self._awaited = self._awaited, {}
+        for change in missing.values():
+            reason = f"it did not come back within {RECOVERY:g} s after the interchange was replaced"
+            self._hooks.manager_changed(msgspec.structs.replace(change, change="lost", reason=reason))
+        self.ask_later("held", [], self._settle)
+
+    def _settle(self, held: list[Any]) -> None:
+        """Report what was lost with the former interchange."""
+        unsure, self._unsure = self._unsure, set()
+        lost = unsure.difference(map(tuple, held))
+        ended: list[m.Result] = []
+        batch: list[Ended] = []
+        for key in lost:
+            owner = self._pending.pop(key, None)
+            if owner is not None:
+                error = TaskLost("the interchange died, and the task with it")
+                ended.append(m.Result(*key, m.Status.LOST, b""))
+                batch.append((owner, key[1], Failed(error, Blame.NOBODY)))
+        if batch:
+            self._hooks.ended("", ended)
+            self._hooks.report(batch)
 
     def _lost(self, what: str) -> InterchangeLost:
         """The error that says how the interchange ended."""
@@ -404,7 +499,8 @@ class Client:
                     link_key = selector.modify(link.fileno(), events, link)
                 now = clock()
                 self._awake = False
-                timeout = 0.0 if outgoing and not link.unsent else max(0.0, beat_at - now)
+                due = beat_at if self._recover_by is None else min(beat_at, self._recover_by)
+                timeout = 0.0 if outgoing and not link.unsent else max(0.0, due - now)
                 ready = selector.select(timeout)
                 self._awake = True
                 previous, woke = woke, clock()
@@ -425,14 +521,16 @@ class Client:
                     with self._sending:
                         self._transmit()
                 self._look_at_load()
+                if self._recover_by is not None and self._up and (woke >= self._recover_by or not self._awaited):
+                    self._end_recovery()
                 if woke >= beat_at:
                     beat_at = woke + self._period
                     with self._sending:
                         link.send([m.encode(m.Heartbeat(time.time()))])
                     if woke - heard > self._threshold:
-                        self.fail(self._hung(f"nothing was heard from it for {self._threshold:g} s"))
-                    elif not self._bound.event.is_set() and woke - started > PATIENCE:
-                        self.fail(self._hung(f"it did not come up within {PATIENCE:g} s"))
+                        raise self._hung(f"nothing was heard from it for {self._threshold:g} s")
+                    if not self._up and woke - started > PATIENCE:
+                        raise self._hung(f"it did not come up within {PATIENCE:g} s")
         finally:
             selector.close()
 
@@ -444,10 +542,10 @@ class Client:
         elif out:
             self._emptied = False
 
-    def _hung(self, what: str) -> InterchangeLost:
+    def _hung(self, what: str) -> _Hung:
         self._process.kill()
         self._process.wait(10)
-        return InterchangeLost(self.label, f"the interchange was killed, because {what}; log: {self._log}")
+        return _Hung(InterchangeLost(self.label, f"the interchange was killed, because {what}; log: {self._log}"))
 
     def _transmit(self) -> None:
         """Send what has gathered, as long as the socket takes it."""
@@ -518,7 +616,7 @@ class Client:
             if status == _OK:
                 outcome = Pickled(payload)  # type: ignore[arg-type]
             elif status == _WITHDRAWN:
-                outcome = Failed(TaskLost("the task was withdrawn too late to be cancelled"), Blame.INFRASTRUCTURE)
+                outcome = Failed(TaskLost("the task was withdrawn too late to be cancelled"), Blame.NOBODY)
             else:
                 outcome = RemoteFailed(payload, status)  # type: ignore[arg-type]
             batch.append((owner, result.attempt, outcome))
@@ -540,6 +638,11 @@ class Client:
             for task, attempt in message.tasks:
                 self._confirm((task, attempt), False)
         elif type(message) is m.ManagerChanged:
+            self._awaited.pop(message.manager, None)
+            if message.change == "registered":
+                self._managers[message.manager] = message
+            elif message.change in ("lost", "drained", "rejected"):
+                self._managers.pop(message.manager, None)
             self._hooks.manager_changed(message)
         elif type(message) is m.Note:
             self._hooks.noted(message)
@@ -551,6 +654,7 @@ class Client:
             if message.error:
                 self.fail(ExecutorError(self.label, message.error))
             else:
+                self._up = True
                 self._bound.give(message.port)
         elif type(message) is not m.Heartbeat:
             raise InternalConsistencyError(f"the interchange sent a {type(message).__name__}")

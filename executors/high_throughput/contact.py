@@ -53,6 +53,7 @@ class Contact:
         news = self._down_since is None
         if news:
             self._down_since = now
+            self._check_at = min(self._check_at, now + _TICK_BEFORE)
         return news
 
     def heard(self, now: float) -> None:
@@ -90,7 +91,8 @@ class Contact:
         due = now >= self._beat_at
         if due:
             self._beat_at = now + self._period
-        self._check_at = min(now + (_TICK if self.registered else _TICK_BEFORE), self._beat_at)
+        settled = self.registered and self._down_since is None
+        self._check_at = min(now + (_TICK if settled else _TICK_BEFORE), self._beat_at)
         return due and self.registered
 
     def never_reached(self, now: float) -> bool:
@@ -101,6 +103,8 @@ class Contact:
         """Why to give up an interchange that was there before; "" for not yet."""
         if self._down_since is not None and now - self._down_since > self._lease:
             return f"there was no connection to the interchange for {self._lease:g} s"
-        if self.registered and now - self._heard > self.threshold:
-            return f"nothing was heard from the interchange for {self.threshold:g} s"
+        # An interchange that hangs is replaced after the threshold: its successor is worth waiting for.
+        patience = self.threshold + self._lease
+        if self.registered and now - self._heard > patience:
+            return f"nothing was heard from the interchange for {patience:g} s"
         return ""

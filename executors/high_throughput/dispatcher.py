@@ -21,6 +21,8 @@ from flowlib.executors.high_throughput.taskqueue import TaskQueue
 
 _WITHDRAWN = int(Status.WITHDRAWN)
 _REMEMBERED = 1000
+ADOPTED = -1
+"""Function number of an attempt that a former interchange gave out: what it consists of is not known here."""
 
 
 class Assignment(NamedTuple):
@@ -122,6 +124,10 @@ class Dispatcher:
             else:
                 put(task, key)
 
+    def held(self) -> list[Key]:
+        """All attempts that are here or at managers."""
+        return [*self._queue.keys, *self._at]
+
     def cancel(self, keys: Iterable[Key]) -> Cancelled:
         """Withdraw attempts for the driver. Those at managers are answered when the managers have answered."""
         withdrawn: dict[Key, None] = {}
@@ -141,8 +147,15 @@ class Dispatcher:
 
     # -------------------------------------------------------------------------------------------------- the managers
 
-    def register(self, facts: Register, now: float) -> Registration:
-        """A manager came, or came back on a new connection."""
+    def register(self, facts: Register, now: float, *, adopt: bool = False) -> Registration:
+        """A manager came, or came back on a new connection.
+
+        Args:
+            facts: What it says of itself.
+            now: The time.
+            adopt: Whether attempts that it has and that are unknown here were given to it by a former interchange, and
+                are to be answered.
+        """
         name = facts.manager
         known = self.managers.get(name)
         reported = {(task, attempt) for task, attempt in facts.running}
@@ -161,6 +174,11 @@ class Dispatcher:
                     lost.append(key)
             manager.duration, manager.prefetch = known.duration, known.prefetch
             manager.draining, manager.held = known.draining, known.held
+        if adopt:
+            for key in reported:
+                if key not in self._at and key not in self._queue.keys:
+                    manager.running[key] = Task(*key, ADOPTED, b"")
+                    self._at[key] = manager
         self._gone.pop(name, None)
         manager.ghosts = {key for key in reported if key not in manager.running}
         self.managers[name] = manager
@@ -302,7 +320,7 @@ class Dispatcher:
                 if last is not None and not last.used:
                     last.idle_since = now
                 last = manager
-            if result.status == _WITHDRAWN:
+            if result.status == _WITHDRAWN and task.function != ADOPTED:
                 if not self._was_cancelled(key, manager):
                     returned.append(task)
                     continue

@@ -89,6 +89,8 @@ class HighThroughputExecutor(FlowlibExecutor):
     forwards_pickled = True
     short_way = True
     """Whether managers on this machine are reached without ZeroMQ; see ``local``."""
+    interchange_restarts = 3
+    """How often within a minute an interchange that died is replaced before the executor gives up."""
     enable_mpi_mode = False
     mpi_launcher = "mpiexec"
 

@@ -81,6 +81,10 @@ class Fleet:
         self._asked_at = now
         return True
 
+    def forget_question(self) -> None:
+        """No answer comes any more: there is another interchange."""
+        self._asked_at = None
+
     def take_load(self, answer: Any) -> None:
         """Take the interchange's answer to "load"."""
         self._busy = {block: (int(running), float(idle)) for block, (running, idle) in answer["blocks"].items()}

@@ -24,10 +24,10 @@ _SPARE = 256
 class _Body:
     """A function body that was sent, and how many live functions have it."""
 
-    __slots__ = ("digest", "number", "users")
+    __slots__ = ("digest", "message", "users")
 
-    def __init__(self, number: int, digest: bytes) -> None:
-        self.number = number
+    def __init__(self, message: Function, digest: bytes) -> None:
+        self.message = message
         self.digest = digest
         self.users = 0
 
@@ -61,7 +61,7 @@ class Functions:
         """
         known = self._known.get(id(func))
         if known is not None and known[0]() is func:
-            return known[1].number
+            return known[1].message.function
         return self._add(func, name)
 
     def _add(self, func: Callable[..., Any], name: str) -> int:
@@ -71,16 +71,21 @@ class Functions:
             self._bury()
             known = self._known.get(id(func))
             if known is not None and known[0]() is func:
-                return known[1].number
+                return known[1].message.function
             body = self._bodies.get(digest)
             if body is None:
                 self._next += 1
-                body = self._bodies[digest] = _Body(self._next, digest)
-                self._send(Function(body.number, name, encoded))
+                body = self._bodies[digest] = _Body(Function(self._next, name, encoded), digest)
+                self._send(body.message)
             body.users += 1
             self._unused.pop(body, None)
             self._known[id(func)] = (self._reference(func), body)
-            return body.number
+            return body.message.function
+
+    def all(self) -> list[Function]:
+        """Every body that tasks may refer to."""
+        with SHIELD, self._lock:
+            return [body.message for body in self._bodies.values()]
 
     def _reference(self, func: Callable[..., Any]) -> Callable[[], Any]:
         key = id(func)
@@ -111,4 +116,4 @@ class Functions:
             for gone in oldest:
                 del self._unused[gone]
                 del self._bodies[gone.digest]
-            self._send(Forget([gone.number for gone in oldest]))
+            self._send(Forget([gone.message.function for gone in oldest]))

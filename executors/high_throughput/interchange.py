@@ -72,6 +72,10 @@ class Interchange:
         self._draining_blocks: set[str] = set()
         # Results of one turn, which go to the driver as one message for each manager.
         self._answers: dict[str, list[m.Result]] = {}
+        self._recovering = setup.recovering
+        # By manager: the number of its last results, and the last number that it was told.
+        self._arrived: dict[str, int] = {}
+        self._confirmed: dict[str, int] = {}
         self._complaints = 0
         self._dying: list[tuple[float, str, str]] = []
         now = clock()
@@ -167,6 +171,10 @@ class Interchange:
         setup = self._setup
         for manager in self._core.silent(now - setup.heartbeat_threshold):
             self._give_up(manager.name, f"nothing was heard from it for {setup.heartbeat_threshold:g} s")
+        for name, number in self._arrived.items():
+            if self._confirmed.get(name, 0) < number and not self._link.unsent:
+                self._confirmed[name] = number
+                self._send(name, m.Confirmed(number))
         if now >= self._beat_at:
             self._beat_at = now + setup.heartbeat_period
             beat = m.encode(m.Heartbeat(time.time()))
@@ -259,6 +267,9 @@ class Interchange:
             return {"running": core.outstanding, "blocks": {b: (running[b], idle[b]) for b in idle}}
         if name == "idle":
             return core.idle_blocks(now)
+        if name == "held":
+            self._recovering = False
+            return core.held()
         if name == "hold_manager":
             return core.hold(arguments[0])
         if name == "hold_block":
@@ -326,6 +337,7 @@ class Interchange:
         if name not in core.managers:
             self._revive(name, now)
         if isinstance(message, m.Results):
+            self._arrived[name] = message.number
             self._finish(name, message.results, now)
         elif isinstance(message, m.Note):
             self._flush_answers()
@@ -372,7 +384,8 @@ class Interchange:
         self._addresses[facts.manager] = (door, letter.identity)
         setup = self._setup
         door.send(letter.identity, [m.encode(m.Registered(setup.heartbeat_period, setup.heartbeat_threshold))])
-        self._welcome(self._core.register(facts, now), again=old is not None)
+        registration = self._core.register(facts, now, adopt=self._recovering)
+        self._welcome(registration, again=old is not None)
 
     def _refusal(self, door: Door, letter: Letter, facts: m.Register) -> tuple[str, bool]:
         """Why a manager is not let in, or "", and whether that is for its version."""
@@ -425,6 +438,8 @@ class Interchange:
         address = self._addresses.pop(name, None)
         if address is not None:
             self._names.pop(address[1], None)
+        self._arrived.pop(name, None)
+        self._confirmed.pop(name, None)
 
     def _on_goodbye(self, name: str, message: m.Goodbye) -> None:
         manager = self._core.managers.get(name)
@@ -486,7 +501,11 @@ class Interchange:
                 attachments.append(payload)
         functions = self._functions
         bodies = [functions[number] for number in assignment.functions if number in functions]
-        return self._send_frames(assignment.manager.name, [m.encode(m.Tasks(tasks, bodies)), *attachments])
+        name = assignment.manager.name
+        confirmed = self._confirmed.get(name, 0)
+        if not self._link.unsent:
+            confirmed = self._confirmed[name] = self._arrived.get(name, 0)
+        return self._send_frames(name, [m.encode(m.Tasks(tasks, bodies, confirmed)), *attachments])
 
 
 def resolve(results: list[m.Result], attachments: Sequence[Payload]) -> None:

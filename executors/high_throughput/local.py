@@ -118,9 +118,9 @@ class LocalConnection:
         self._link = Link(sock)
         self._watch(self._link.fileno(), self._on_ready)
         waiting, self._waiting = self._waiting, []
+        self._on_up()
         for frames in waiting:
             self.send(frames)
-        self._on_up()
 
     def readable(self) -> bool:
         """Whether a message is there already, so that there is nothing to wait for."""

@@ -42,6 +42,7 @@ from flowlib.executors.high_throughput.local import LocalConnection
 from flowlib.executors.high_throughput.manager_core import ManagerCore
 from flowlib.executors.high_throughput.manager_orders import Batch, Collect, Look, Revoke
 from flowlib.executors.high_throughput.pool import Pool, WorkerProcess
+from flowlib.executors.high_throughput.unconfirmed import Unconfirmed
 
 if TYPE_CHECKING:
     from flowlib.executors.high_throughput.connection import Connection
@@ -80,6 +81,7 @@ class Manager:
         self._selector = selectors.DefaultSelector()
         self._bodies: dict[int, m.Function] = {}
         self._results: list[m.Result] = []
+        self._unconfirmed = Unconfirmed()
         self._bad_starts = 0
         self._exit: int | None = None
         self._reason = ""
@@ -102,6 +104,7 @@ class Manager:
             m.Shutdown: lambda message: self._end(0, message.reason or "the interchange asked for it"),
             m.Forget: self._on_forget,
             m.Heartbeat: lambda message: None,
+            m.Confirmed: lambda message: self._unconfirmed.confirm(message.number),
         }
 
     def _connect(self) -> Connection | LocalConnection:
@@ -275,7 +278,10 @@ class Manager:
         """There is a connection, the first or a new one."""
         log.info("connected to %s", self._connection.address)
         self._contact.connected(self._now)
-        self._tell(self._facts.registration(self._core.keys()))
+        # What may not have arrived counts as still here, and arrives now.
+        self._tell(self._facts.registration([*self._core.keys(), *self._unconfirmed.keys()]))
+        for frames in self._unconfirmed.frames():
+            self._connection.send(frames)
         if self._core.draining:
             self._tell(m.Drain(self._reason))
 
@@ -304,6 +310,7 @@ class Manager:
                 log.error("the interchange sent a %s, which is none for a manager", type(message).__name__)
 
     def _take(self, message: m.Tasks, frames: Sequence[Any]) -> None:
+        self._unconfirmed.confirm(message.confirmed)
         for function in message.functions:
             self._bodies[function.function] = function
         if len(frames) > 1:
@@ -332,7 +339,9 @@ class Manager:
             if len(payload) > m.INLINE_LIMIT:
                 result.payload = len(frames) - 1
                 frames.append(payload)
-        frames[0] = m.encode(m.Results(results))
+        number = self._unconfirmed.next()
+        frames[0] = m.encode(m.Results(results, "", number))
+        self._unconfirmed.add(number, results, frames)
         self._connection.send(frames)
 
     def _tell_answers(self) -> None:

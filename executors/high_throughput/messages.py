@@ -130,17 +130,37 @@ class Result(msgspec.Struct, array_like=True, gc=False):
 
 
 class Tasks(msgspec.Struct, array_like=True, tag=1):
-    """A batch of tasks, with the bodies that the receiver does not have yet."""
+    """A batch of tasks, with the bodies that the receiver does not have yet.
+
+    Attributes:
+        tasks: The tasks.
+        functions: The bodies.
+        confirmed: From the interchange: the manager's ``Results`` up to this number have reached the driver.
+    """
 
     tasks: list[Task]
     functions: list[Function] = []
+    confirmed: int = 0
 
 
 class Results(msgspec.Struct, array_like=True, tag=2):
-    """A batch of results; the interchange fills in the manager's name on its way to the driver."""
+    """A batch of results.
+
+    Attributes:
+        results: The results.
+        manager: Its name; the interchange fills it in on the way to the driver.
+        number: The manager's count of these messages; kept until it is confirmed.
+    """
 
     results: list[Result]
     manager: str = ""
+    number: int = 0
+
+
+class Confirmed(msgspec.Struct, array_like=True, tag=9):
+    """The manager's ``Results`` up to this number have reached the driver."""
+
+    number: int
 
 
 class Cancel(msgspec.Struct, array_like=True, tag=3):
@@ -282,6 +302,7 @@ class Setup(msgspec.Struct, array_like=True, tag=40):
         debug: Whether to log every message.
         driver_python: The version of the driver's Python.
         local: Name of the socket for managers on the same machine, "" for none; see ``local``.
+        recovering: It takes the place of one that died: what managers say they have was given to them by that one.
     """
 
     label: str
@@ -296,6 +317,7 @@ class Setup(msgspec.Struct, array_like=True, tag=40):
     debug: bool
     driver_python: str
     local: str = ""
+    recovering: bool = False
 
 
 class Bound(msgspec.Struct, array_like=True, tag=41):
@@ -413,6 +435,7 @@ class Retiring(msgspec.Struct, array_like=True, tag=62):
 Message = (
     Tasks
     | Results
+    | Confirmed
     | Cancel
     | NotCancelled
     | Heartbeat

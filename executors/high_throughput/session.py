@@ -101,6 +101,8 @@ class Session:
         self._index = executor.event_index
         self._server = keys.KeyPair()
         self._local = new_name() if executor.short_way else ""
+        self._admitted: dict[str, m.Admit] = {}
+        self._drained: dict[str, None] = {}
         self._directs: Crew | None = None
         self._pressed_above = 0
         os.makedirs(executor.logdir, mode=0o700, exist_ok=True)
@@ -113,6 +115,7 @@ class Session:
             setup=self._setup,
             heartbeat_period=executor.heartbeat_period,
             heartbeat_threshold=executor.heartbeat_threshold,
+            restarts=executor.interchange_restarts,
             hooks=Hooks(
                 report=self._report,
                 ended=self._on_ended,
@@ -120,6 +123,7 @@ class Session:
                 noted=self._on_note,
                 pressed=self._on_pressed,
                 broken=self._on_broken,
+                replaced=self._on_replaced,
             ),
         )
         self.functions = Functions(self.client.send)
@@ -290,7 +294,8 @@ class Session:
         port = self.client.port(_PORT_WAIT)
         client = keys.make_key_pair(executor.encrypted)
         if executor.encrypted:
-            self.client.send(m.Admit(block, client.public))
+            admit = self._admitted[block] = m.Admit(block, client.public)
+            self.client.send(admit)
         provider = executor.provider
         hosts = reach.addresses(executor.address, executor.loopback_address, provider)
         logdir = os.path.join(executor.worker_logdir, f"block-{block}")
@@ -346,11 +351,26 @@ class Session:
             self.client.ask_later("load", [], self.fleet.take_load)
         return self.fleet.load(self.client.outstanding)
 
+    def _on_replaced(self, cause: BaseException) -> list[m.Message]:
+        """The interchange was replaced: what the new one must know."""
+        logger.error("%s: another interchange takes over; %s", self.label, cause)
+        self._emit(
+            (int(Code.INTERCHANGE), time.time(), self._index, "replaced", self.client.pid, "", str(cause)[:_TEXT])
+        )
+        self.fleet.forget_question()
+        messages: list[m.Message] = [*self._admitted.values(), m.Tasks([], self.functions.all())]
+        if self._drained:
+            messages.append(m.Command(0, "drain_blocks", [list(self._drained)]))
+        return messages
+
     def _drain(self, blocks: Sequence[str]) -> None:
+        self._drained.update(dict.fromkeys(blocks))
         self.client.ask_later("drain_blocks", [list(blocks)], lambda drained: None)
 
     def _on_block_ended(self, block: str, why: str) -> None:
         # The interchange would otherwise wait for a dead manager's next sign of life.
+        self._admitted.pop(block, None)
+        self._drained.pop(block, None)
         if block in self.fleet.blocks:
             self.client.ask_later("block_ended", [block, why], lambda managers: None)
 

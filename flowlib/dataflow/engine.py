@@ -339,6 +339,10 @@ class Engine:
 
     def _fail(self, record: TaskRecord, attempt: int, outcome: Failed, effects: Effects) -> States | None:
         """An attempt failed: another is under way (None), or the final state."""
+        if outcome.blame is Blame.NOBODY:
+            self.graph.retry(record)
+            effects.ready.append(record)
+            return None
         record.fail_count += 1
         if outcome.blame is Blame.INFRASTRUCTURE:
             record.losses += 1

@@ -17,6 +17,8 @@ class Blame(Enum):
     """The task's own failure: costs its retries; the retry handler sees it."""
     INFRASTRUCTURE = "infrastructure"
     """A machine or part of flowlib went away: costs the infrastructure budget."""
+    NOBODY = "nobody"
+    """It never began, or nobody knows: tried again at no charge."""
     REFUSED = "refused"
     """It can never work (bad resources, unsendable arguments, broken executor): not retried."""
 

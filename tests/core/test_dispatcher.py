@@ -406,6 +406,23 @@ def test_memory_of_withdrawn_tasks_is_freed() -> None:
     assert len(core._queue._fifo) <= 128
 
 
+def test_adopts_what_a_former_interchange_gave_out() -> None:
+    """Attempts that managers bring along are answered as if given here; what is taken back goes to the driver."""
+    core = Dispatcher()
+    core.submit([task(7)])
+    core.register(manager("a", 4, running=[(1, 0), (2, 1), (7, 0)]), 0.0, adopt=True)
+    core.check_invariants()
+    assert sorted(core.held()) == [(1, 0), (2, 1), (7, 0)]
+    assert core.managers["a"].ghosts == {(7, 0)}, "an attempt that waits here was not given to it by anybody"
+    assert core.finish("a", [ok(1)], 1.0) == [ok(1)]
+    withdrawn = Result(2, 1, Status.WITHDRAWN)
+    assert core.finish("a", [withdrawn], 1.0) == [withdrawn]
+    assert not core.managers["a"].draining
+    core.check_invariants()
+    core.register(manager("b", running=[(9, 0)]), 0.0)
+    assert core.managers["b"].ghosts == {(9, 0)}, "later ones are nobody's"
+
+
 def seconds_per_task(managers: int, slots: int) -> float:
     """Processor seconds for one task to end and the next to start; the least of several rounds."""
     core = Dispatcher()

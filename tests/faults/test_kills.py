@@ -35,7 +35,7 @@ Loader = Callable[..., AbstractContextManager[flowlib.DataFlowKernel]]
 
 
 @python_app
-def count(path: str, i: int) -> int:
+def count(path: str, i: int, *_: int) -> int:
     """Leaves one line per execution."""
     import os
     import time
@@ -52,7 +52,7 @@ def loaded(tmp_path: Path) -> Loader:
     """Loads a kernel with short heartbeats."""
 
     @contextmanager
-    def load(blocks: int = 1, way: str = "short", **config: Any) -> Iterator[flowlib.DataFlowKernel]:
+    def load(blocks: int = 1, way: str = "short", restarts: int = 3, **config: Any) -> Iterator[flowlib.DataFlowKernel]:
         executor = HighThroughputExecutor(
             label="fragile",
             address="127.0.0.1",
@@ -62,6 +62,7 @@ def loaded(tmp_path: Path) -> Loader:
             provider=LocalProvider(init_blocks=blocks, min_blocks=blocks, max_blocks=blocks),
         )
         executor.short_way = way == "short"
+        executor.interchange_restarts = restarts
         with flowlib.load(Config(executors=[executor], run_dir=str(tmp_path / "runinfo"), **config)) as dfk:
             yield dfk
 
@@ -122,7 +123,9 @@ def test_every_future_is_done(loaded: Loader, tmp_path: Path, kind: str, how: st
                 assert isinstance(error, FlowlibError), repr(error)
                 assert isinstance(error, (LostError, BadStateException)), repr(error)
         lost = sum(e is not None for e in errors)
-        if kind == "worker":
+        if kind == "interchange":
+            assert lost == 0, "another interchange takes over"
+        elif kind == "worker":
             assert lost <= 1, "a worker loses at most the task that it ran"
         elif kind in ("manager", "template"):
             assert lost == 0, "the infrastructure budget pays for a manager"
@@ -179,9 +182,29 @@ def test_late_return_sets_nothing_twice(loaded: Loader, tmp_path: Path) -> None:
         assert [f.result(30) for f in more] == list(range(100))
 
 
+@pytest.mark.parametrize("way", ["short", "zmq"])
+@pytest.mark.parametrize("how", ["KILL", "STOP"])
+def test_another_interchange_takes_over(loaded: Loader, tmp_path: Path, how: str, way: str) -> None:
+    """Again and again: no result is lost, what ran goes on running, and nothing runs twice but what was on its way."""
+    rng = random.Random(f"{SEED}-{how}-{way}")
+    with loaded(blocks=2, way=way):
+        path, futures = _submit(tmp_path)
+        behind = [count(str(path), TASKS + i, futures[i]) for i in range(100)]
+        for n in range(3 if how == "KILL" else 1):
+            _wait_for_lines(path, (n + 1) * TASKS // 5)
+            _signal("interchange", getattr(signal, f"SIG{how}"), rng)
+        assert [f.result(DEADLINE + 30) for f in [*futures, *behind]] == list(range(TASKS + 100))
+        executions = collections.Counter(path.read_text().split())
+        assert len(executions) == TASKS + 100
+        assert sum(executions.values()) == TASKS + 100, "a task that its manager has is not launched again"
+        assert all(f.task_record["try_id"] <= 3 for f in futures)
+        more = [count(str(path), i) for i in range(100)]
+        assert [f.result(30) for f in more] == list(range(100))
+
+
 def test_interchange_death_breaks_the_executor_loudly(loaded: Loader, tmp_path: Path) -> None:
-    """With the interchange gone, pending tasks fail at once, dependents too, and later calls are refused."""
-    with loaded():
+    """When none takes over, pending tasks fail at once, dependents too, and later calls are refused."""
+    with loaded(restarts=0):
         path, futures = _submit(tmp_path)
         behind = count(str(path), futures[-1])
         _wait_for_lines(path, 50)

@@ -399,8 +399,10 @@ def test_restart(make: Any) -> None:
 
 
 def test_interchange_killed(make: Any, kernel: Kernel, tmp_path: Path) -> None:
-    """A dead interchange is noticed at once: everything fails with the cause, and nothing more is taken."""
-    executor = make()
+    """One that dies and is not replaced: everything fails at once with the cause, and nothing more is taken."""
+    executor = make(start=False)
+    executor.interchange_restarts = 0
+    executor.start()
     assert executor.submit(abs, {}, -1).result(DEADLINE) == 1
     gate = str(tmp_path / "gate")
     for n in range(50):
@@ -425,8 +427,10 @@ def test_interchange_killed(make: Any, kernel: Kernel, tmp_path: Path) -> None:
 
 
 def test_interchange_stopped(make: Any, kernel: Kernel) -> None:
-    """One that hangs is killed after the threshold, and everything fails with the cause."""
-    executor = make(heartbeat_period=0.2, heartbeat_threshold=1)
+    """One that hangs is killed after the threshold; if it is not replaced, everything fails with the cause."""
+    executor = make(start=False, heartbeat_period=0.2, heartbeat_threshold=1)
+    executor.interchange_restarts = 0
+    executor.start()
     assert executor.submit(abs, {}, -1).result(DEADLINE) == 1
     os.kill(executor._here().client.pid, signal.SIGSTOP)
     executor.launch(record(1), 0, abs, (1,), {})
