@@ -149,7 +149,8 @@ class Manager:
             key.data()
         if self._exit is None:
             self._hear_interchange()
-        self._tick(now)
+        if now >= wake_at:
+            self._tick(now)
         self._carry_out()
         for batch in core.assign(now):
             self._hand_out(batch)

@@ -383,6 +383,8 @@ class ManagerCore:
 
     def wake_at(self) -> float | None:
         """When ``tick`` is due; None for not before something happens."""
+        if not self._timed and not self._revoking:
+            return self._check_at
         due = [] if self._check_at is None else [self._check_at]
         for rank in self._timed:
             kill_at = self._workers[rank].kill_at

@@ -106,6 +106,8 @@ class Pool:
         self._control: socket.socket | None = None
         self._buffer = b""
         self._hello_by: float | None = None
+        # No deadline is earlier; so a turn looks at no worker for whom nothing is due.
+        self._wake_at: float | None = None
         self._memory_kills = node.count_memory_kills()
         processes.adopt_orphans()
         self._start_template()
@@ -130,7 +132,7 @@ class Pool:
             )
         self._control = ours
         self._buffer = b""
-        self._hello_by = self._owner.now() + START_PATIENCE
+        self._hello_by = self._due(self._owner.now() + START_PATIENCE)
         self._owner.watch(ours.fileno(), self._on_control)
 
     def _on_control(self) -> None:
@@ -155,7 +157,7 @@ class Pool:
         if record.kind == Kind.HELLO:
             self._hello_by = None
             for waiting in self.workers.values():
-                waiting.due_at = now + SPAWN_PATIENCE
+                waiting.due_at = self._due(now + SPAWN_PATIENCE)
             return
         worker = self.workers.get(record.rank)
         if worker is None or (record.kind not in (Kind.SPAWNED, Kind.FAILED) and worker.pid != record.pid):
@@ -218,7 +220,7 @@ class Pool:
         self.page.reset(rank)
         ours, theirs = socket.socketpair()
         patience = SPAWN_PATIENCE if self._hello_by is None else START_PATIENCE + SPAWN_PATIENCE
-        worker = self.workers[rank] = WorkerProcess(rank, Link(ours), self._owner.now() + patience)
+        worker = self.workers[rank] = WorkerProcess(rank, Link(ours), self._due(self._owner.now() + patience))
         with theirs:
             # While the other end is still open here: the template may be gone.
             worker.link.send([setup])
@@ -258,7 +260,7 @@ class Pool:
         """The link has ended: the template will tell how its worker did."""
         if not worker.closed:
             worker.closed = True
-            worker.due_at = self._owner.now() + REPORT_PATIENCE
+            worker.due_at = self._due(self._owner.now() + REPORT_PATIENCE)
             self._owner.unwatch(worker.link.fileno())
 
     def kill(self, worker: WorkerProcess, verdict: Verdict) -> None:
@@ -269,7 +271,7 @@ class Pool:
             verdict: Why.
         """
         worker.verdict = worker.verdict or verdict
-        worker.due_at = self._owner.now() + SPAWN_PATIENCE
+        worker.due_at = self._due(self._owner.now() + SPAWN_PATIENCE)
         if worker.pid and self._control is not None:
             try:
                 self._control.send(records.pack(Record(Kind.KILL, worker.rank, worker.pid)), socket.MSG_DONTWAIT)
@@ -305,10 +307,12 @@ class Pool:
     # ----------------------------------------------------------------------------------------------------------- time
 
     def wake_at(self) -> float | None:
-        """When ``tick`` is due."""
-        due = [] if self._hello_by is None else [self._hello_by]
-        due.extend(worker.due_at for worker in self.workers.values() if worker.due_at is not None)
-        return min(due, default=None)
+        """When ``tick`` is due; None for not before something happens."""
+        return self._wake_at
+
+    def _due(self, at: float) -> float:
+        self._wake_at = at if self._wake_at is None else min(self._wake_at, at)
+        return at
 
     def tick(self, now: float, stopped_limit: float) -> None:
         """Time has passed.
@@ -334,6 +338,9 @@ class Pool:
                     self.kill(worker, Verdict(Fault.TASK, _CLOSED))
                 else:
                     self.kill(worker, Verdict(Fault.NODE, f"it was not ready within {SPAWN_PATIENCE:g} s"))
+        due = [] if self._hello_by is None else [self._hello_by]
+        due.extend(worker.due_at for worker in self.workers.values() if worker.due_at is not None)
+        self._wake_at = min(due, default=None)
 
     def end(self) -> None:
         """Kill everything. What is left then hangs in the kernel."""
