@@ -82,14 +82,11 @@ class Hygiene:
 
     # ------------------------------------------------------------------------------------------------------- the look
 
-    def clean(self) -> str | None:
-        """Put right what the last task changed.
-
-        Returns:
-            None, or why this worker must not run another task.
+    def disarm(self) -> None:
+        """Take away what could disturb this process while it sends the result, and write out what was printed.
 
         Raises:
-            BaseException: Whatever the task has left lying in wait; the worker must not run another task then either.
+            BaseException: Whatever the task has left lying in wait; the worker must not run another task then.
         """
         try:
             intact = [*self._builtin_values()] == self._saved_builtins
@@ -101,15 +98,27 @@ class Hygiene:
         if [*map(_signal.getsignal, _SIGNALS)] != self._handlers:
             self._restore_handlers()
         _signal.pthread_sigmask(_SETMASK, self._blocked)
-        reason = self._clean_descriptors()
+        if self._read_hooks() != self._hooks:
+            self._restore_hooks()
+        os.dup2(self._log, 1)
+        os.dup2(self._log, 2)
         self._clean_streams()
+
+    def clean(self) -> str | None:
+        """Put right what else the last task changed; ``disarm`` comes first.
+
+        Returns:
+            None, or why this worker must not run another task.
+
+        Raises:
+            BaseException: As ``disarm``.
+        """
+        reason = self._clean_descriptors()
         if os.environ is not self._environ or self._variables != self._saved_variables:
             self._restore_environment()
         os.umask(self._mask)
         if sys.path is not self._path or self._path != self._saved_path:
             self._restore_path()
-        if self._read_hooks() != self._hooks:
-            self._restore_hooks()
         settings = self._read_settings()
         if settings != self._settings:
             reason = self._restore_settings(settings) or reason
@@ -138,8 +147,6 @@ class Hygiene:
             trim(log, size)
             size = os.lseek(log, 0, os.SEEK_END)
         self.log_size = size
-        os.dup2(log, 1)
-        os.dup2(log, 2)
         try:
             # The lowest free number: 0 if standard input was closed, high if descriptors leak.
             free = os.dup(self._null)

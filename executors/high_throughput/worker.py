@@ -248,15 +248,15 @@ class Worker:
                 os._exit(0)
             task_context.exit(context, token)
         ended = time()
-        try:
-            retiring = self._hygiene.clean()
-            self._cells[self._log_cell] = self._hygiene.log_size
-        except BaseException as e:  # noqa: BLE001  # what the task left behind may raise anything; the worker ends
-            retiring = f"the task's traces cannot be removed: {type(e).__name__}: {e}"
+        retiring = self._tidy(self._hygiene.disarm)
+        # A result that others are waiting for goes out before the rest is cleaned.
+        hold = left and ended - self._flushed < HOLD
+        if hold:
+            retiring = retiring or self._tidy(self._hygiene.clean)
         large = len(value) > m.INLINE_LIMIT
         result = _encode(m.Result(task.task, task.attempt, status, 0 if large else value, began, ended, self._rank))
         outbox = self._outbox
-        if left and ended - self._flushed < HOLD and retiring is None and len(result) <= LARGEST:
+        if hold and retiring is None and len(result) <= LARGEST:
             self._check_link()
             if outbox.put(result):
                 return
@@ -265,8 +265,19 @@ class Worker:
         self._send([*frames, value] if large else frames)
         outbox.empty()
         self._flushed = ended
+        if not hold:
+            retiring = retiring or self._tidy(self._hygiene.clean)
         if retiring is not None:
             self._retire(retiring)
+
+    def _tidy(self, step: Callable[[], str | None]) -> str | None:
+        """Do a part of the cleaning; why this worker has to end, if it has."""
+        try:
+            reason = step()
+            self._cells[self._log_cell] = self._hygiene.log_size
+        except BaseException as e:  # noqa: BLE001  # what the task left behind may raise anything; the worker ends
+            return f"the task's traces cannot be removed: {type(e).__name__}: {e}"
+        return reason
 
     def _retire(self, reason: str) -> NoReturn:
         self._send([m.encode(m.Retiring(reason))])
