@@ -8,6 +8,7 @@ from typing import Any
 from flowlib.errors import SerializationError
 from flowlib.serialize import pickling, plugins
 from flowlib.serialize.pickling import is_plain
+from flowlib.serialize.values import Pickled
 
 _NONE = pickle.dumps(((), {}), pickling.PROTOCOL)
 _dumps = pickle.dumps
@@ -35,6 +36,11 @@ def dump_call(args: tuple[Any, ...], kwargs: dict[str, Any], name: str = "") -> 
             return _dumps((args, kwargs), 5)
     elif is_plain(args) and is_plain(kwargs.values()):
         return _dumps((args, kwargs), 5)
+    if Pickled in map(type, args):
+        # Results of other tasks: small ones are cheaper to rebuild here than to be sent as what rebuilds them there.
+        args = tuple([value.if_plain() if type(value) is Pickled else value for value in args])
+        if is_plain(args) and is_plain(kwargs.values()):
+            return _dumps((args, kwargs), 5)
     if plugins.data:
         body = plugins.try_dump(plugins.data, (args, kwargs))
         if body is not None:

@@ -25,6 +25,7 @@ _SHORT = 64
 _LIVE = (GeneratorType, AsyncGeneratorType, CoroutineType)
 _NONE = pickle.dumps(None, pickling.PROTOCOL)
 _GLOBAL = b"\x93"
+_SMALL = 4096
 
 _SYSTEM = ("os", "posix", "nt")
 _FORBIDDEN = frozenset(
@@ -154,6 +155,17 @@ class Pickled:
         if self._reason is not None:
             raise DeserializationError(self._reason[0]) from self._reason[1]
         return self._value
+
+    def if_plain(self) -> Any:
+        """The value if that is a number or a short text, which takes no code to rebuild; this object otherwise."""
+        payload = self._payload
+        if payload is None:
+            value = self._value
+        elif len(payload) <= _SMALL and _GLOBAL not in payload and payload[:1] != plugins.MARK:
+            value = pickle.loads(payload)
+        else:
+            return self
+        return value if type(value) in _ATOMS and self._reason is None else self
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Within arguments it becomes its value, unpickled by the receiver only."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -233,3 +234,21 @@ def test_imports_stay_light() -> None:
         [sys.executable, "-c", light], capture_output=True, text=True, timeout=DEADLINE, cwd=ROOT, check=True
     )
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("value", [1, 2.5, "text", b"bytes", True, None])
+def test_small_results_travel_on_as_values(value: object) -> None:
+    """As arguments of a call they need no code to be rebuilt, whether or not anybody has asked for them."""
+    for asked in (False, True):
+        result = Pickled(dump_value(value))
+        if asked:
+            result.value()
+        assert dump_call((result, 3), {}) == dump_call((value, 3), {})
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, "long" * 2000, Path("x"), (1, 2)])
+def test_other_results_travel_on_as_they_are(value: object) -> None:
+    """The receiver rebuilds them; nothing is unpickled on the way."""
+    result = Pickled(dump_value(value))
+    assert result.if_plain() is result
+    assert load_call(dump_call((result, 3), {"k": 1})) == ((value, 3), {"k": 1})
