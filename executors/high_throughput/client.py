@@ -31,8 +31,10 @@ from flowlib.dataflow.outcomes import Blame, Failed
 from flowlib.dataflow.shield import SHIELD
 from flowlib.errors import BadStateException, ExecutorError, InterchangeLost, InternalConsistencyError, TaskLost
 from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput.hooks import Ended, Hooks, Outcome
 from flowlib.executors.high_throughput.link import Link, LinkClosed
 from flowlib.executors.high_throughput.outcomes import Pickled, RemoteFailed
+from flowlib.executors.high_throughput.recovery import Recovery
 from flowlib.executors.high_throughput.tail import tail_of
 from flowlib.executors.high_throughput.wake import Wake
 
@@ -42,53 +44,14 @@ FEW = 8
 """Attempts that are out up to which the launching thread sends."""
 PATIENCE = 60.0
 """Seconds in which an interchange must be up."""
-RECOVERY = 5.0
-"""Seconds in which managers come back to a new interchange."""
 _WINDOW = 60.0
 """Seconds within which only so many interchanges are started."""
 
 Key = tuple[int, int]
-Outcome = Any
-Ended = tuple[Any, int, Outcome]
 
 _OK = int(m.Status.OK)
 _WITHDRAWN = int(m.Status.WITHDRAWN)
 _INLINE = m.INLINE_LIMIT
-
-
-class Hooks:
-    """What a client tells its executor. All are called in the I/O thread, and must not block.
-
-    Attributes:
-        report: Takes ``(owner, attempt, outcome)`` triples; may be called from any thread.
-        ended: Takes a manager's name and the results of attempts that ended there, for the event log.
-        manager_changed: Takes ``ManagerChanged``.
-        noted: Takes ``Note``.
-        pressed: Takes the number of attempts that are out, when it is above what ``pressed`` returned last, or fell to
-            0. Returns above what to call it again.
-        broken: The client is at its end, because of this. At most once, perhaps in another thread.
-        replaced: The interchange was replaced, because of this. Returns what the new one must be told first.
-    """
-
-    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "replaced", "report")
-
-    def __init__(
-        self,
-        report: Callable[[list[Ended]], None],
-        ended: Callable[[str, list[m.Result]], None],
-        manager_changed: Callable[[m.ManagerChanged], None],
-        noted: Callable[[m.Note], None],
-        pressed: Callable[[int], int],
-        broken: Callable[[BaseException], None],
-        replaced: Callable[[BaseException], list[m.Message]],
-    ) -> None:
-        self.report = report
-        self.ended = ended
-        self.manager_changed = manager_changed
-        self.noted = noted
-        self.pressed = pressed
-        self.broken = broken
-        self.replaced = replaced
 
 
 class _Hung(Exception):
@@ -171,11 +134,7 @@ class Client:
         self._restarts: list[float] = []
         self._settings: m.Setup | None = None
         self._up = False
-        # Managers that are there; those that a new interchange waits for; until when; and what they may have.
-        self._managers: dict[str, m.ManagerChanged] = {}
-        self._awaited: dict[str, m.ManagerChanged] = {}
-        self._recover_by: float | None = None
-        self._unsure: set[Key] = set()
+        self._recovery = Recovery()
 
     # ---------------------------------------------------------------------------------------------------- any thread
 
@@ -436,13 +395,10 @@ class Client:
             self._link.close()
             self._link, self._process, self._up = Link(ours), process, False
             sent = {(item.task, item.attempt) for item in list(self._outgoing) if type(item) is m.Task}
-            self._unsure |= self._pending.keys() - sent
+            self._recovery.begin(self._pending.keys() - sent, now)
             setup = msgspec.structs.replace(self._settings, ports=(port, port), recovering=True)
             for message in (setup, *self._hooks.replaced(cause)):
                 self._link.send([m.encode(message)])
-        self._awaited |= self._managers
-        self._managers = {}
-        self._recover_by = now + RECOVERY
         for answer in list(self._cancelling.values()):
             # Nobody knows any more whether it was withdrawn.
             answer.event.set()
@@ -451,20 +407,15 @@ class Client:
 
     def _end_recovery(self) -> None:
         """The managers that live are back: ask what is there, so that what is nowhere can be launched again."""
-        self._recover_by = None
-        missing, self._awaited = self._awaited, {}
-        for change in missing.values():
-            reason = f"it did not come back within {RECOVERY:g} s after the interchange was replaced"
-            self._hooks.manager_changed(msgspec.structs.replace(change, change="lost", reason=reason))
-        self.ask_later("held", [], self._settle)
+        for change in self._recovery.end():
+            self._hooks.manager_changed(change)
+        self.ask_later("held", [], self._give_up_lost)
 
-    def _settle(self, held: list[Any]) -> None:
+    def _give_up_lost(self, held: list[Any]) -> None:
         """Report what was lost with the former interchange."""
-        unsure, self._unsure = self._unsure, set()
-        lost = unsure.difference(map(tuple, held))
         ended: list[m.Result] = []
         batch: list[Ended] = []
-        for key in lost:
+        for key in self._recovery.lost(held):
             owner = self._pending.pop(key, None)
             if owner is not None:
                 error = TaskLost("the interchange died, and the task with it")
@@ -485,7 +436,7 @@ class Client:
         return InterchangeLost(self.label, f"the interchange is gone: {how}; log: {self._log}{tail_of(self._log)}")
 
     def _loop(self) -> None:
-        link, wake, outgoing = self._link, self._wake, self._outgoing
+        link, wake, outgoing, recovery = self._link, self._wake, self._outgoing, self._recovery
         selector = selectors.DefaultSelector()
         selector.register(wake.fileno(), selectors.EVENT_READ, wake)
         link_key = selector.register(link.fileno(), selectors.EVENT_READ, link)
@@ -499,7 +450,7 @@ class Client:
                     link_key = selector.modify(link.fileno(), events, link)
                 now = clock()
                 self._awake = False
-                due = beat_at if self._recover_by is None else min(beat_at, self._recover_by)
+                due = beat_at if recovery.until is None else min(beat_at, recovery.until)
                 timeout = 0.0 if outgoing and not link.unsent else max(0.0, due - now)
                 ready = selector.select(timeout)
                 self._awake = True
@@ -521,7 +472,7 @@ class Client:
                     with self._sending:
                         self._transmit()
                 self._look_at_load()
-                if self._recover_by is not None and self._up and (woke >= self._recover_by or not self._awaited):
+                if self._up and recovery.due(woke):
                     self._end_recovery()
                 if woke >= beat_at:
                     beat_at = woke + self._period
@@ -638,11 +589,7 @@ class Client:
             for task, attempt in message.tasks:
                 self._confirm((task, attempt), False)
         elif type(message) is m.ManagerChanged:
-            self._awaited.pop(message.manager, None)
-            if message.change == "registered":
-                self._managers[message.manager] = message
-            elif message.change in ("lost", "drained", "rejected"):
-                self._managers.pop(message.manager, None)
+            self._recovery.changed(message)
             self._hooks.manager_changed(message)
         elif type(message) is m.Note:
             self._hooks.noted(message)

@@ -21,9 +21,10 @@ from flowlib.events.schema import Code
 from flowlib.executors.blocks import BlockManager
 from flowlib.executors.high_throughput import keys, launch, reach
 from flowlib.executors.high_throughput import messages as m
-from flowlib.executors.high_throughput.client import Client, Ended, Hooks
+from flowlib.executors.high_throughput.client import Client
 from flowlib.executors.high_throughput.fleet import Fleet
 from flowlib.executors.high_throughput.functions import Functions
+from flowlib.executors.high_throughput.hooks import Ended, Hooks
 from flowlib.executors.high_throughput.local import new_name
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.providers.base import safe_name

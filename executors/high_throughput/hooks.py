@@ -1,0 +1,47 @@
+"""What a client tells the executor that owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flowlib.executors.high_throughput import messages as m
+
+Outcome = Any
+Ended = tuple[Any, int, Outcome]
+"""Owner, attempt and outcome."""
+
+
+class Hooks:
+    """What a client tells its executor. All are called in the I/O thread, and must not block.
+
+    Attributes:
+        report: Takes ``(owner, attempt, outcome)`` triples; may be called from any thread.
+        ended: Takes a manager's name and the results of attempts that ended there, for the event log.
+        manager_changed: Takes ``ManagerChanged``.
+        noted: Takes ``Note``.
+        pressed: Takes the number of attempts that are out, when it is above what ``pressed`` returned last, or fell to
+            0. Returns above what to call it again.
+        broken: The client is at its end, because of this. At most once, perhaps in another thread.
+        replaced: The interchange was replaced, because of this. Returns what the new one must be told first.
+    """
+
+    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "replaced", "report")
+
+    def __init__(
+        self,
+        report: Callable[[list[Ended]], None],
+        ended: Callable[[str, list[m.Result]], None],
+        manager_changed: Callable[[m.ManagerChanged], None],
+        noted: Callable[[m.Note], None],
+        pressed: Callable[[int], int],
+        broken: Callable[[BaseException], None],
+        replaced: Callable[[BaseException], list[m.Message]],
+    ) -> None:
+        self.report = report
+        self.ended = ended
+        self.manager_changed = manager_changed
+        self.noted = noted
+        self.pressed = pressed
+        self.broken = broken
+        self.replaced = replaced
