@@ -22,6 +22,8 @@ CORES = [
     "flowlib/suggest.py",
     "flowlib/units.py",
     "executors/high_throughput/affinity.py",
+    "executors/high_throughput/recovery.py",
+    "executors/high_throughput/unconfirmed.py",
     "executors/high_throughput/dispatcher.py",
     "executors/high_throughput/manager_core.py",
     "executors/high_throughput/messages.py",
