@@ -262,6 +262,13 @@ class Dispatcher:
         self._dirty.add(manager)
         return True
 
+    def release(self, name: str) -> None:
+        """Give a manager tasks again after ``hold``."""
+        manager = self.managers.get(name)
+        if manager is not None:
+            manager.held = False
+            self._dirty.add(manager)
+
     def of_block(self, block: str) -> list[Manager]:
         """The managers of a block."""
         return [m for m in self.managers.values() if m.facts.block == block]

@@ -21,14 +21,16 @@ class Member:
         number: Its number in events.
         facts: Its registration.
         here: Whether it is connected now.
+        quarantined: Whether it gets no tasks, because its host ruins them.
     """
 
-    __slots__ = ("facts", "here", "number")
+    __slots__ = ("facts", "here", "number", "quarantined")
 
     def __init__(self, number: int, facts: Register | None) -> None:
         self.number = number
         self.facts = facts
         self.here = False
+        self.quarantined = False
 
 
 class Fleet:
@@ -37,7 +39,7 @@ class Fleet:
     Attributes:
         members: All managers so far, by name.
         blocks: Blocks of which a manager ever came, in that order.
-        slots: Workers of all connected managers.
+        slots: Workers of all connected managers that get tasks.
     """
 
     def __init__(self) -> None:
@@ -59,14 +61,21 @@ class Fleet:
         if change.change == "registered":
             member.here = True
             self.blocks[change.block] = None
+            member.quarantined = False
         elif change.change in ("lost", "drained", "rejected"):
             member.here = False
-        self.slots = sum(facts.slots for facts in self.connected())
+        elif change.change in ("quarantined", "released"):
+            member.quarantined = change.change == "quarantined"
+        self.slots = sum(facts.slots for facts in self.working())
         return member
 
     def connected(self) -> list[Register]:
         """The registrations of the managers that are connected."""
         return [m.facts for m in list(self.members.values()) if m.here and m.facts is not None]
+
+    def working(self) -> list[Register]:
+        """Those of them that get tasks."""
+        return [m.facts for m in list(self.members.values()) if m.here and not m.quarantined and m.facts is not None]
 
     def number_of(self, manager: str) -> int:
         """A manager's number in events, -1 if there is none of that name."""
@@ -99,7 +108,7 @@ class Fleet:
         """
         blocks: dict[str, BlockLoad] = {}
         busy = self._busy
-        for facts in self.connected():
+        for facts in self.working():
             known = blocks.get(facts.block, BlockLoad())
             running, idle = busy.get(facts.block, (0, 0.0))
             blocks[facts.block] = BlockLoad(known.managers + 1, known.slots + facts.slots, running, idle)

@@ -26,6 +26,7 @@ import msgspec
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Registration
 from flowlib.executors.high_throughput.doors import Door, Letter, LocalDoor, Payload, RemoteDoor
+from flowlib.executors.high_throughput.health import Health
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.lost import lost_payload
 from flowlib.executors.high_throughput.managers import Key, Manager
@@ -43,6 +44,7 @@ _LAST_WORDS = 0.3
 _OBITUARY = 2.0
 """Seconds in which the driver says how a local manager's process ended."""
 _COMPLAINTS = 100
+_WORKER_LOST = int(m.Status.WORKER_LOST)
 
 
 class Interchange:
@@ -70,6 +72,8 @@ class Interchange:
         self._names: dict[bytes, str] = {}
         self._addresses: dict[str, tuple[Door, bytes]] = {}
         self._draining_blocks: set[str] = set()
+        self._health = Health()
+        self._quarantined: dict[str, str] = {}
         # Results of one turn, which go to the driver as one message for each manager.
         self._answers: dict[str, list[m.Result]] = {}
         self._recovering = setup.recovering
@@ -175,6 +179,8 @@ class Interchange:
             if self._confirmed.get(name, 0) < number and not self._link.unsent:
                 self._confirmed[name] = number
                 self._send(name, m.Confirmed(number))
+        if self._quarantined:
+            self._release_if_needed()
         if now >= self._beat_at:
             self._beat_at = now + setup.heartbeat_period
             beat = m.encode(m.Heartbeat(time.time()))
@@ -350,11 +356,51 @@ class Interchange:
     def _finish(self, name: str, results: list[m.Result], now: float) -> None:
         accepted = self._core.finish(name, results, now)
         if accepted:
+            self._look_at_health(name, accepted, now)
             gathered = self._answers.get(name)
             if gathered is None:
                 self._answers[name] = accepted
             else:
                 gathered += accepted
+
+    def _look_at_health(self, name: str, results: list[m.Result], now: float) -> None:
+        manager = self._core.managers.get(name)
+        if manager is None:
+            return
+        host = manager.facts.host
+        died = [result for result in results if result.status == _WORKER_LOST]
+        self._health.done(host, len(results) - len(died))
+        if died:
+            for result in died:
+                self._health.died(host, result.task, now)
+            if host not in self._quarantined:
+                reason = self._health.verdict(host, now)
+                if reason:
+                    self._quarantine(host, reason)
+
+    def _quarantine(self, host: str, reason: str) -> None:
+        """Give a host no more tasks: it would go on ruining them, faster than others do them."""
+        self._quarantined[host] = reason
+        log.error("host %s is quarantined: %s", host, reason)
+        for manager in list(self._core.managers.values()):
+            if manager.facts.host == host:
+                self._hold(manager.facts, reason)
+
+    def _release_if_needed(self) -> None:
+        """A bad host is better than none: when work waits and nobody else is there, quarantine ends."""
+        core = self._core
+        if core.waiting and not any(manager.open for manager in core.managers.values()):
+            held = [m for m in core.managers.values() if m.held and m.facts.host in self._quarantined]
+            for manager in held:
+                log.warning("host %s gets tasks again: there is no other", manager.facts.host)
+                core.release(manager.name)
+                self._tell_change(manager.facts, "released", "there is no other host")
+            for manager in held:
+                self._quarantined.pop(manager.facts.host, None)
+
+    def _hold(self, facts: m.Register, reason: str) -> None:
+        self._core.hold(facts.manager)
+        self._tell_change(facts, "quarantined", reason)
 
     def _malformed(self, door: Door, letter: Letter, error: Exception) -> None:
         """A message that cannot be read harms nobody; a registration among them is refused with the reason."""
@@ -408,6 +454,8 @@ class Interchange:
         if registration.ghosts:
             self._send(manager.name, m.Cancel(registration.ghosts))
         self._tell_change(manager.facts, "registered", "again" if again else "", details=not again)
+        if manager.facts.host in self._quarantined:
+            self._hold(manager.facts, self._quarantined[manager.facts.host])
         if manager.draining or manager.facts.block in self._draining_blocks:
             self._drain(manager.name, "the block is not needed any more")
 

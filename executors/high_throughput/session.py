@@ -260,6 +260,8 @@ class Session:
         elif change.change in ("lost", "drained"):
             self._pressed_above = 0
             self.blocks.manager_lost(change.block)
+        elif change.change == "quarantined":
+            logger.error("%s: host %s gets no more tasks: %s", self.label, change.host, change.reason)
         elif change.change == "rejected":
             self._on_rejected(change)
 

@@ -64,7 +64,8 @@ class Code:
     MANAGER: Final = 20
     """The executor. ``manager``: a number it gives at "registered", unique in the run with ``executor``.
 
-    ``change``: "registered", "draining", "drained", "lost" or "rejected"; ``details``: facts by name, for "registered".
+    ``change``: "registered", "draining", "drained", "quarantined", "released", "lost" or "rejected"; ``details``: facts
+    by name, for "registered".
     """
     BLOCK: Final = 21
     """The executor. ``block``: its id; ``job``: the scheduler's id, "" before there is one.
@@ -74,7 +75,7 @@ class Code:
     WORKER_LOST: Final = 22
     """The executor. ``task`` and ``attempt``: what it ran, -1 if nothing."""
     INTERCHANGE: Final = 23
-    """The executor. ``change``: "started", "ended" or "lost"."""
+    """The executor. ``change``: "started", "replaced", "ended" or "lost"."""
 
     MESSAGE: Final = 30
     """Anybody, rarely: something a person should see. ``level``: "info", "warning" or "error"."""

@@ -465,3 +465,24 @@ def test_stopped_interchange_blames_no_manager(start: Any) -> None:
     driver.process.send_signal(signal.SIGCONT)
     assert len(driver.ask("managers")) == 1
     assert not [message for message, _ in driver.early if isinstance(message, m.ManagerChanged)]
+
+
+def test_bad_hosts_are_quarantined(start: Any) -> None:
+    """A host whose workers die with tasks that others finish gets none any more, unless no other is left."""
+    driver = start()
+    bad = driver.manager(manager="bad", host="bad", slots=1, prefetch=0)
+    good = driver.manager(manager="good", host="good", slots=1, prefetch=0)
+    driver.tasks(*range(40))
+    for _ in range(6):
+        for manager, status in ((good, m.Status.OK), (bad, m.Status.WORKER_LOST)):
+            tasks = manager.expect(m.Tasks).tasks
+            manager.send(m.Results([m.Result(t.task, t.attempt, status, b"") for t in tasks]))
+    change = driver.change("quarantined")
+    assert (change.manager, change.host) == ("bad", "bad") and "lost their worker there" in change.reason
+    again = driver.manager(register=False, manager="bad-2", host="bad", slots=1, prefetch=0)
+    again.register()
+    driver.change("registered")
+    assert driver.change("quarantined").manager == "bad-2"
+    good.send(m.Goodbye("it leaves"))
+    assert {driver.change("lost").manager} == {"good"}
+    assert {driver.change("released").manager for _ in range(2)} == {"bad", "bad-2"}

@@ -22,6 +22,7 @@ CORES = [
     "flowlib/suggest.py",
     "flowlib/units.py",
     "executors/high_throughput/affinity.py",
+    "executors/high_throughput/health.py",
     "executors/high_throughput/recovery.py",
     "executors/high_throughput/unconfirmed.py",
     "executors/high_throughput/dispatcher.py",
