@@ -221,6 +221,8 @@ HARMLESS = [
 
 def test_what_can_be_put_right_is(home: FakeInterchange) -> None:
     """After each of these the same worker looks as it did before."""
+    # The first call also imports this module there, and on Python 3.10 what pytest needs changes sys.excepthook.
+    home.call(_look)
     before = home.call(_look)
     for harm in HARMLESS:
         assert home.call(harm) is None, harm.__name__
