@@ -30,6 +30,7 @@ SPAWN_PATIENCE = 10.0
 REPORT_PATIENCE = 0.5
 """Seconds after the end of a worker's link in which its own end should be told; then it is killed."""
 END_PATIENCE = 1.5
+_LONGEST_GRACE = 1e6
 _UNTIL_KILLED = 0.3
 _CLOSED = "its connection to the manager ended without a word (the task closed that descriptor, or it was killed)"
 _READ = 64 * 1024
@@ -278,6 +279,27 @@ class Pool:
             except OSError:
                 # Full because the template is stopped, or gone: the deadline sees to it.
                 pass
+
+    def terminate(self, worker: WorkerProcess, verdict: Verdict, grace: float) -> None:
+        """Ask a worker and all that it has started to end, and kill what is left of them after a while.
+
+        Args:
+            worker: The worker.
+            verdict: Why.
+            grace: Seconds; with 0 they are killed at once.
+        """
+        milliseconds = int(min(grace, _LONGEST_GRACE) * 1000)
+        if milliseconds <= 0 or not worker.pid or self._control is None:
+            self.kill(worker, verdict)
+            return
+        worker.verdict = worker.verdict or verdict
+        worker.due_at = self._due(self._owner.now() + milliseconds / 1000 + SPAWN_PATIENCE)
+        try:
+            record = Record(Kind.TERMINATE, worker.rank, worker.pid, milliseconds)
+            self._control.send(records.pack(record), socket.MSG_DONTWAIT)
+        except OSError:
+            # As in ``kill``.
+            pass
 
     def _bury(self, worker: WorkerProcess, status: int | None, memory: int = 0) -> None:
         # A child of the task may still hold the other end, so that there is no end-of-file to wait for.
