@@ -143,6 +143,9 @@ class ManagerCore:
                 del self._entries[key]
                 waiting.append(entry)
                 self._withdrawn.append(key)
+            elif entry.ending is not None and entry.ending.cause is Cause.CANCEL:
+                # It is answered when it is dead.
+                continue
             elif grace is not None:
                 entry.cancelled = True
                 self._end_running(entry.worker, entry, Terminate(entry.worker.rank, Cause.CANCEL, grace), now)
