@@ -405,11 +405,12 @@ class ManagerCore:
         if worker is None:
             return
         if worker.state is State.REVOKED:
-            self._caught(worker, started, now)
-        if worker.state is not State.OPEN:
+            self._caught(worker, started)
+        if worker.state is State.SKIPPING:
             self._end_if_running(worker, started, now)
+            self._after(worker, now)
 
-    def _caught(self, worker: Worker, started: int, now: float) -> None:
+    def _caught(self, worker: Worker, started: int) -> None:
         first = max(worker.revoked, started + 1)
         caught = [entry for entry in worker.hand if entry.number >= first]
         for entry in worker.hand:
@@ -422,7 +423,6 @@ class ManagerCore:
         worker.skips += len(caught)
         self._revoking.discard(worker.rank)
         self._take_back(caught)
-        self._after(worker, now)
 
     def _take_back(self, entries: Sequence[Entry]) -> None:
         waiting = []
@@ -457,7 +457,7 @@ class ManagerCore:
     def _end_if_running(self, worker: Worker, started: int, now: float) -> None:
         """Nothing begins on this worker any more: signal it if what it has begun is what is to be ended."""
         for entry in worker.hand:
-            if entry.ending is None or worker.state is State.ENDING or worker.state is State.RETIRING:
+            if entry.ending is None:
                 continue
             if entry.number == started:
                 worker.state = State.ENDING
