@@ -71,6 +71,7 @@ class WorkerProcess:
         closed: Whether its link has ended.
         stopped_since: When it was stopped by a signal; None if it runs.
         retiring: Why it ends, in its own words.
+        ends_by: When it and all that it has started must have ended, where they were given time for that; else 0.
         verdict: Why it is being killed, for those who had a task on it.
     """
 
@@ -83,6 +84,7 @@ class WorkerProcess:
         self.closed = False
         self.stopped_since: float | None = None
         self.retiring = ""
+        self.ends_by = 0.0
         self.verdict: Verdict | None = None
 
 
@@ -261,7 +263,8 @@ class Pool:
         """The link has ended: the template will tell how its worker did."""
         if not worker.closed:
             worker.closed = True
-            worker.due_at = self._due(self._owner.now() + REPORT_PATIENCE)
+            # What it has started may live a while longer, and its end is told after theirs.
+            worker.due_at = self._due(max(self._owner.now() + REPORT_PATIENCE, worker.ends_by))
             self._owner.unwatch(worker.link.fileno())
 
     def kill(self, worker: WorkerProcess, verdict: Verdict) -> None:
@@ -272,6 +275,7 @@ class Pool:
             verdict: Why.
         """
         worker.verdict = worker.verdict or verdict
+        worker.ends_by = 0.0
         worker.due_at = self._due(self._owner.now() + SPAWN_PATIENCE)
         if worker.pid and self._control is not None:
             try:
@@ -293,7 +297,8 @@ class Pool:
             self.kill(worker, verdict)
             return
         worker.verdict = worker.verdict or verdict
-        worker.due_at = self._due(self._owner.now() + milliseconds / 1000 + SPAWN_PATIENCE)
+        worker.ends_by = self._owner.now() + milliseconds / 1000 + SPAWN_PATIENCE
+        worker.due_at = self._due(worker.ends_by)
         try:
             record = Record(Kind.TERMINATE, worker.rank, worker.pid, milliseconds)
             self._control.send(records.pack(record), socket.MSG_DONTWAIT)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import os
 import select
 import signal
@@ -136,7 +137,7 @@ class Template:
         if not self._ending:
             return _SLICE_MS
         left = min(ending.until for ending in self._ending.values()) - time.monotonic()
-        return min(_SLICE_MS, max(0, int(left * 1000) + 1))
+        return min(_SLICE_MS, max(0, math.ceil(min(left, _SLICE_MS) * 1000)))
 
     def _settle(self) -> None:
         """Kill workers whose time to end is over, and tell of those that are gone with all that they had started."""
@@ -148,8 +149,9 @@ class Template:
                 if now >= ending.until:
                     for child in (pid, *left):
                         processes.kill(child)
-                    # Killed once is enough; its end comes as SIGCHLD.
-                    ending.until = now + _SLICE_MS
+                    # Nothing that it leaves is spared any more. Its own end comes as SIGCHLD.
+                    ending.tree = frozenset()
+                    ending.until = math.inf
             elif not left or now >= ending.until:
                 del self._ending[pid]
                 processes.kill(pid)

@@ -116,6 +116,14 @@ def _nap(seconds: float) -> int:
     return os.getpid()
 
 
+def _witness(path: str, seconds: float) -> int:
+    """A neighbour: notes each time that it is begun."""
+    with open(path, "a") as file:
+        file.write(f"{os.getpid()}\n")
+    time.sleep(seconds)
+    return os.getpid()
+
+
 # ---------------------------------------------------------------------------------------------------------- walltime
 
 
@@ -149,13 +157,15 @@ def test_walltime_of_a_task_that_ignores_the_signal(home: FakeInterchange, tmp_p
         assert inner
         _stubborn(path)
 
-    home.start(kill_grace=0.5)
+    home.start(kill_grace=1.5, max_workers_per_node=2)
     home.until(lambda: home.register)
+    neighbour = home.task(_nap, 5.0)
     child = tmp_path / "child"
     key = home.task(nest, str(tmp_path / "pid"), str(child), needs=m.Needs(walltime=0.5))
     failure = home.failure(key, m.Status.RAISED, 10)
     assert "the last words" in failure.message
     _gone(int(_read(tmp_path / "pid")), *map(int, _read(child).split()))
+    assert home.value(neighbour)
     assert home.call(_nap, 0)
 
 
@@ -240,6 +250,9 @@ def test_cancel_of_a_task_that_ignores_the_signal(kernel: flowlib.DataFlowKernel
 def test_cancel_of_a_command_and_all_it_has_started(kernel: flowlib.DataFlowKernel, tmp_path: Path) -> None:
     """The command may clean up; its children die, those that have left its session too."""
     pids, said = tmp_path / "pids", tmp_path / "said"
+    begun = tmp_path / "begun"
+    neighbour = python_app(_witness)(str(begun), 4.0)
+    pid = int(_read(begun))
 
     @bash_app
     def nest(pids: str, said: str) -> str:
@@ -250,10 +263,13 @@ def test_cancel_of_a_command_and_all_it_has_started(kernel: flowlib.DataFlowKern
 
     future = nest(str(pids), str(said))
     _until(lambda: pids.exists() and len(pids.read_text().split()) == 5)
-    assert future.cancel(running=True, grace=1.0)
+    began = time.monotonic()
+    assert future.cancel(running=True, grace=1.5)
     with pytest.raises(CancelledError):
         future.result(10)
+    assert time.monotonic() - began > 1.5, "one of them ignores the signal"
     assert said.read_text() == "bye\n"
+    assert (neighbour.result(PATIENCE), begun.read_text()) == (pid, f"{pid}\n"), "it runs on, and only once"
     _gone(*map(int, pids.read_text().split()))
 
 
