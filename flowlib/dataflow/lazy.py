@@ -190,7 +190,7 @@ class LazyFuture(Future[T]):
         """Whether an executor has it."""
         return False
 
-    def cancel(self) -> bool:
+    def cancel(self, running: bool = False, grace: float = 5.0) -> bool:
         """Not possible for this kind of future; cancel the task that makes it."""
         return False
 
