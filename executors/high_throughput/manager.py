@@ -432,8 +432,9 @@ class Manager:
             return m.Status.RAISED, timed_out(rank, facts.host, verdict.limit, worker_log, since)
         if verdict.fault is Fault.MEMORY:
             peak = max(verdict.used, death.memory)
+            # The task's own doing, like a walltime: it says nothing against the node.
             lost = out_of_memory(rank, facts.host, int(verdict.limit), peak, verdict.reason, worker_log, since)
-            return m.Status.WORKER_LOST, lost
+            return m.Status.RAISED, lost
         if verdict.fault is Fault.NODE:
             return m.Status.LOST, manager_lost(facts.name, facts.host, verdict.reason, facts.log)
         return m.Status.WORKER_LOST, worker_lost(rank, facts.host, verdict.reason, worker_log, since)

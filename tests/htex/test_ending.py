@@ -352,7 +352,7 @@ def test_a_task_over_its_memory_is_killed_alone(home: FakeInterchange, hog: Call
     home.until(lambda: home.register)
     innocent = [home.task(_hog, 150, 2.0), home.task(_hog, 150, 2.0, needs=m.Needs(resources={"memory": 1 << 30}))]
     key = home.task(hog, needs=m.Needs(resources={"memory": 200 * MB}))
-    failure = home.failure(key, m.Status.WORKER_LOST, 10)
+    failure = home.failure(key, m.Status.RAISED, 10)
     assert failure.type_name == "flowlib.errors.OutOfMemory" and failure.arguments is not None
     _, host, requested, peak, _, _ = failure.arguments
     assert (host, requested) == (os.uname().nodename, 200 * MB)
