@@ -105,6 +105,20 @@ class FlowlibExecutor(RepresentationMixin, ABC):
         """
         return False
 
+    def kill(self, record: TaskRecord, attempt: int, grace: float) -> bool:
+        """End an attempt that runs, with all that it has started: SIGTERM, and SIGKILL when the grace is over.
+
+        Args:
+            record: The task.
+            attempt: Which try.
+            grace: Seconds between the signals.
+
+        Returns:
+            Whether it will end, reported as ``Failed(CancelledError(...), Blame.REFUSED)`` when its processes are dead.
+            False if it has ended, or the executor cannot: threads cannot be killed. Returns at once.
+        """
+        return False
+
     def validate_resources(self, specification: dict[str, Any]) -> None:
         """Refuse, at submit, what this executor can never honour.
 

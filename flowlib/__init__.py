@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flowlib.dataflow.futures import AppFuture as AppFuture
     from flowlib.dataflow.futures import DataFuture as DataFuture
     from flowlib.dataflow.kernel import DataFlowKernel as DataFlowKernel
+    from flowlib.dataflow.loader import cancel_all as cancel_all
     from flowlib.dataflow.loader import clear as clear
     from flowlib.dataflow.loader import dfk as dfk
     from flowlib.dataflow.loader import load as load
@@ -53,6 +54,7 @@ __all__ = [
     "AppFuture",
     "AUTO_LOGNAME",
     "bash_app",
+    "cancel_all",
     "clear",
     "Config",
     "current",
@@ -82,6 +84,7 @@ _HOMES = {
     "AppFuture": "flowlib.dataflow.futures",
     "AUTO_LOGNAME": "flowlib.app.streams",
     "bash_app": "flowlib.app.app",
+    "cancel_all": "flowlib.dataflow.loader",
     "clear": "flowlib.dataflow.loader",
     "Config": "flowlib.config",
     "current": "flowlib.context",

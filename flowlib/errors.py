@@ -33,6 +33,7 @@ wrong, the site refused, or flowlib itself is broken.  The field's usual module 
     │   └── InterchangeLost            the interchange process died
     ├── LostError                      a process or machine went away with the task
     │   ├── WorkerLost                 the worker died while it ran this task
+    │   │   └── OutOfMemory            it was killed because of the memory that the task used
     │   ├── ManagerLost                the manager died or fell silent
     │   └── TaskLost                   the task's whereabouts were lost with a part of flowlib
     ├── VersionMismatch                a manager with another Python or protocol
@@ -421,6 +422,44 @@ class WorkerLost(LostError):
         text = f"task failed because worker {self.worker_id} on host {self.hostname} was lost"
         if self.reason:
             text += f": {self.reason}"
+        return f"{text}\nlog: {self.log}" if self.log else text
+
+
+class OutOfMemory(WorkerLost):
+    """A task was killed because of the memory that it and its children used.
+
+    A ``MemoryError`` that is raised inside a task is the task's own exception, and stays one.
+
+    Args:
+        worker_id: Its worker.
+        hostname: The machine.
+        requested: Bytes that the task might use: what it asked for, or its worker's share; 0 where the machine itself
+            had no more.
+        peak: Most bytes that it was seen to use; 0 if unknown.
+        reason: Who killed it.
+        log: Where its last words are.
+
+    Example:
+        >>> print(OutOfMemory(3, "node7", 2**30, 3 * 2**29, "it used more than it may, and was killed"))
+        task ran out of memory on host node7 (worker 3): it used more than it may, and was killed
+        requested: 1024 MiB, peak: 1536 MiB
+    """
+
+    def __init__(
+        self, worker_id: int | str, hostname: str, requested: int = 0, peak: int = 0, reason: str = "", log: str = ""
+    ) -> None:
+        super().__init__(worker_id, hostname, reason, log)
+        self.args = (worker_id, hostname, requested, peak, reason, log)
+        self.requested = requested
+        self.peak = peak
+
+    def __str__(self) -> str:
+        requested = f"{self.requested / (1 << 20):.0f} MiB" if self.requested else "no limit of its own"
+        peak = f"{self.peak / (1 << 20):.0f} MiB" if self.peak else "unknown"
+        text = f"task ran out of memory on host {self.hostname} (worker {self.worker_id})"
+        if self.reason:
+            text += f": {self.reason}"
+        text += f"\nrequested: {requested}, peak: {peak}"
         return f"{text}\nlog: {self.log}" if self.log else text
 
 

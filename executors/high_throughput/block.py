@@ -25,6 +25,8 @@ class Block(msgspec.Struct, kw_only=True):
         lease: Seconds that workers go on without a connection.
         cores_per_worker: CPUs for each worker.
         mem_per_worker: GB for each worker.
+        enforce_memory: Whether a task that uses more than that is killed.
+        kill_grace: Seconds between SIGTERM and SIGKILL for a task over its walltime.
         max_workers_per_node: Limit for the number of workers.
         prefetch: Most tasks beyond the workers; -1 lets the interchange decide.
         cpu_affinity: See ``affinity.worker_cores``.
@@ -51,6 +53,8 @@ class Block(msgspec.Struct, kw_only=True):
     lease: float = 30
     cores_per_worker: float = 1.0
     mem_per_worker: float | None = None
+    enforce_memory: bool = False
+    kill_grace: float = 5.0
     max_workers_per_node: float | None = None
     prefetch: int = -1
     cpu_affinity: str = "none"

@@ -23,6 +23,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from typing import Any
 
 import msgspec
@@ -113,6 +114,8 @@ class Client:
         self._pending: dict[Key, Any] = {}
         self._outgoing: deque[Any] = deque()
         self._cancelling: dict[Key, _Answer] = {}
+        # Whoever removes a name tells what became of it.
+        self._doomed: set[Key] = set()
         self._replies: dict[int, _Answer] = {}
         self._numbers = iter(range(1, sys.maxsize))
         self._bound = _Answer()
@@ -249,6 +252,37 @@ class Client:
             self._cancelling.pop(key, None)
         return answer.value is True
 
+    def kill(self, key: Key, grace: float) -> bool:
+        """End an attempt, running or not: whatever becomes of it now is reported as its being cancelled.
+
+        Args:
+            key: The attempt.
+            grace: Seconds between SIGTERM and SIGKILL.
+
+        Returns:
+            False if it has ended. Does not wait.
+        """
+        self._doomed.add(key)
+        if key not in self._pending:
+            try:
+                self._doomed.remove(key)
+            except KeyError:
+                # Whoever told how it ended did so in these words.
+                return True
+            return False
+        self.send(m.Cancel([key], grace))
+        return True
+
+    def _told(self, key: Key, outcome: Outcome) -> Outcome:
+        """What is reported of an attempt that came to ``outcome``."""
+        if self._doomed:
+            try:
+                self._doomed.remove(key)
+            except KeyError:
+                return outcome
+            return Failed(CancelledError("the task was cancelled while it ran, and killed"), Blame.REFUSED)
+        return outcome
+
     def ask(self, name: str, arguments: Sequence[Any] = (), timeout: float = 5.0) -> Any:
         """Put a command to the interchange and wait for the reply.
 
@@ -315,7 +349,8 @@ class Client:
         self._hooks.broken(error)
         batch: list[Ended] = []
         for key, owner in self._drain():
-            batch.append((owner, key[1], Failed(BadStateException(self.label, error), Blame.REFUSED)))
+            outcome = self._told(key, Failed(BadStateException(self.label, error), Blame.REFUSED))
+            batch.append((owner, key[1], outcome))
         self._release()
         if batch:
             self._hooks.report(batch)
@@ -420,7 +455,7 @@ class Client:
             if owner is not None:
                 error = TaskLost("the interchange died, and the task with it")
                 ended.append(m.Result(*key, m.Status.LOST, b""))
-                batch.append((owner, key[1], Failed(error, Blame.NOBODY)))
+                batch.append((owner, key[1], self._told(key, Failed(error, Blame.NOBODY))))
         if batch:
             self._hooks.ended("", ended)
             self._hooks.report(batch)
@@ -557,6 +592,7 @@ class Client:
             status = result.status
             if status == _WITHDRAWN and self._confirm(key, True):
                 pending.pop(key, None)
+                self._doomed.discard(key)
                 continue
             owner = pending.pop(key, None)
             if owner is None:
@@ -570,6 +606,8 @@ class Client:
                 outcome = Failed(TaskLost("the task was withdrawn too late to be cancelled"), Blame.NOBODY)
             else:
                 outcome = RemoteFailed(payload, status)  # type: ignore[arg-type]
+            if self._doomed:
+                outcome = self._told(key, outcome)
             batch.append((owner, result.attempt, outcome))
             ended.append(result)
         if ended:

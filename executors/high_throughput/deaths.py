@@ -54,6 +54,8 @@ class Fault(Enum):
 
     TASK = "task"
     WALLTIME = "walltime"
+    MEMORY = "memory"
+    CANCEL = "cancel"
     NODE = "node"
 
 
@@ -63,12 +65,14 @@ class Verdict(NamedTuple):
     Attributes:
         fault: Who is answerable.
         reason: In words.
-        walltime: The walltime that was exceeded, if that is it.
+        limit: What was exceeded: seconds of walltime, bytes of memory.
+        used: Bytes that were found in use.
     """
 
     fault: Fault
     reason: str
-    walltime: float = 0.0
+    limit: float = 0.0
+    used: int = 0
 
 
 def describe(death: Death) -> str:
@@ -110,9 +114,7 @@ def worker_lost(rank: int, host: str, reason: str, log: str, since: int = 0) -> 
         log: The worker's log; its last lines are added to the reason.
         since: Size of the log when the task began; what was written before is not its.
     """
-    tail = last_lines(log, since)
-    if tail:
-        reason += "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in tail)
+    reason += _tail(log, since)
     return encode_failure(
         Failure(
             "flowlib.errors.WorkerLost",
@@ -125,11 +127,43 @@ def worker_lost(rank: int, host: str, reason: str, log: str, since: int = 0) -> 
     )
 
 
-def timed_out(rank: int, host: str, walltime: float, log: str) -> bytes:
-    """The payload of a task that outlived its walltime and would not stop."""
+def out_of_memory(rank: int, host: str, limit: int, peak: int, reason: str, log: str, since: int = 0) -> bytes:
+    """The payload of a task that was killed because of the memory that it used.
+
+    Args:
+        rank: Its worker.
+        host: The machine.
+        limit: Bytes that it might use; 0 for none but the machine's.
+        peak: Most bytes that it was seen to use; 0 if unknown.
+        reason: Who killed it.
+        log: The worker's log; its last lines are added to the reason.
+        since: Size of the log when the task began.
+    """
+    arguments = [rank, host, limit, peak, reason + _tail(log, since), log]
+    text = f"worker {rank} on {host}: out of memory: {reason}"
+    return encode_failure(
+        Failure("flowlib.errors.OutOfMemory", text, host=host, worker=rank, log=log, arguments=arguments)
+    )
+
+
+def _tail(log: str, since: int) -> str:
+    tail = last_lines(log, since)
+    return "\nlast lines of its log:\n" + "\n".join(f"  {line}" for line in tail) if tail else ""
+
+
+def timed_out(rank: int, host: str, walltime: float, log: str, since: int = 0) -> bytes:
+    """The payload of a task that outlived its walltime and would not stop.
+
+    Args:
+        rank: Its worker.
+        host: The machine.
+        walltime: Seconds.
+        log: The worker's log; its last lines are added.
+        since: Size of the log when the task began.
+    """
     text = (
-        f"the task ran longer than its walltime of {walltime:g} s, did not heed the exception that says so, "
-        "and was killed with its worker"
+        f"the task ran longer than its walltime of {walltime:g} s on {host}, did not heed the exception that says so, "
+        f"and was ended with its worker and all that it had started{_tail(log, since)}"
     )
     return encode_failure(Failure("flowlib.errors.AppTimeout", text, host=host, worker=rank, log=log, arguments=[text]))
 

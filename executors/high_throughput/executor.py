@@ -53,6 +53,9 @@ class HighThroughputExecutor(FlowlibExecutor):
         worker_debug: Whether interchange, managers and workers log more.
         cores_per_worker: CPUs for each worker; below 1 several share one.
         mem_per_worker: GB of memory for each worker; fewer workers start where there is less. None for any.
+        enforce_memory: Whether a task that uses more than ``mem_per_worker``, its children included, is killed with
+            ``OutOfMemory``. It is looked at five times a second. A task that asks for memory is held to that anyway.
+        kill_grace: Seconds that a task over its walltime has between SIGTERM and SIGKILL.
         max_workers_per_node: Most workers on a node; None for as many as it has room for.
         cpu_affinity: How workers are bound to CPUs: "none", "block", "block-reverse", "alternating" or
             "list:0-3:4-7".
@@ -127,6 +130,8 @@ class HighThroughputExecutor(FlowlibExecutor):
         remote_monitoring_radio: Any = None,
         worker_python: str | None = None,
         lease: float = 30,
+        enforce_memory: bool = False,
+        kill_grace: float = 5.0,
     ) -> None:
         check = Checks(type(self).__name__)
         check.text("label", label)
@@ -139,6 +144,12 @@ class HighThroughputExecutor(FlowlibExecutor):
         check.flag("worker_debug", worker_debug)
         check.number("cores_per_worker", cores_per_worker, above=True)
         check.number("mem_per_worker", mem_per_worker, above=True, none=True)
+        check.flag("enforce_memory", enforce_memory)
+        check.number("kill_grace", kill_grace)
+        if enforce_memory and mem_per_worker is None:
+            raise ValueError(
+                f"{type(self).__name__}(enforce_memory=True) needs mem_per_worker, the GB that each worker may use"
+            )
         check.number("max_workers_per_node", max_workers_per_node, least=1, whole=True, none=True)
         check.affinity(cpu_affinity)
         self.available_accelerators = check.accelerators(available_accelerators)
@@ -207,6 +218,8 @@ class HighThroughputExecutor(FlowlibExecutor):
         self.remote_monitoring_radio = remote_monitoring_radio
         self.worker_python = worker_python
         self.lease = lease
+        self.enforce_memory = enforce_memory
+        self.kill_grace = kill_grace
 
         self.emit = discard
         self._session: Session | None = None
@@ -326,6 +339,11 @@ class HighThroughputExecutor(FlowlibExecutor):
         """Withdraw an attempt that no worker has begun; see the base class."""
         session = self._session
         return session is not None and session.client.cancel((record.id, attempt))
+
+    def kill(self, record: TaskRecord, attempt: int, grace: float) -> bool:
+        """End an attempt, and what it has started, by SIGTERM and SIGKILL; see the base class."""
+        session = self._session
+        return session is not None and session.client.kill((record.id, attempt), grace)
 
     def validate_resources(self, specification: dict[str, Any]) -> None:
         """Refuse what this executor can never honour: everything but ``{"priority": number}``, lower first.

@@ -26,6 +26,7 @@ class Facts:
         directory: For logs.
         log: The manager's own.
         slots: How many workers there are to be.
+        share: Bytes that a task may use which asks for no memory; None for no limit.
 
     Raises:
         ValueError: An environment variable or the CPU binding makes no sense.
@@ -49,6 +50,8 @@ class Facts:
             block.max_workers_per_node,
             len(block.accelerators),
         )
+        enforced = block.enforce_memory and block.mem_per_worker
+        self.share = int(block.mem_per_worker * node.GB) if enforced and block.mem_per_worker else None
         self._worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
 
     def worker_log(self, rank: int) -> str:

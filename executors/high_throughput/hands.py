@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
-from flowlib.executors.high_throughput.manager_orders import Key
+from flowlib.executors.high_throughput.manager_orders import Key, Terminate
 from flowlib.executors.high_throughput.messages import Task
 
 
@@ -22,6 +22,8 @@ class State(Enum):
     """What it caught is taken back; the worker has still to come by and skip it."""
     RETIRING = "retiring"
     """It begins no further task."""
+    ENDING = "ending"
+    """It is being ended with the task that it runs."""
 
 
 class Entry:
@@ -34,9 +36,10 @@ class Entry:
         number: Its number among the tasks of that worker.
         estimate: Seconds that it was expected to take when it was handed out.
         cancelled: Whether somebody waits to hear that it is withdrawn.
+        ending: How it is to be ended if it turns out to be running, or is being ended.
     """
 
-    __slots__ = ("cancelled", "estimate", "key", "number", "task", "worker")
+    __slots__ = ("cancelled", "ending", "estimate", "key", "number", "task", "worker")
 
     def __init__(self, task: Task, key: Key) -> None:
         self.task = task
@@ -45,6 +48,7 @@ class Entry:
         self.number = 0
         self.estimate = 0.0
         self.cancelled = False
+        self.ending: Terminate | None = None
 
 
 class Worker:

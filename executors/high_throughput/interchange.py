@@ -251,7 +251,7 @@ class Interchange:
         if done.unknown:
             self._tell(m.NotCancelled(done.unknown))
         for manager, keys in done.ask:
-            self._send(manager.name, m.Cancel(keys))
+            self._send(manager.name, m.Cancel(keys, message.grace))
 
     def _on_forget(self, message: m.Forget) -> None:
         for number in message.functions:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flowlib.executors.high_throughput import local, outbox
+from flowlib.executors.high_throughput import local, outbox, processes
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.block import Block, read_block
@@ -34,13 +34,14 @@ from flowlib.executors.high_throughput.deaths import (
     describe,
     last_lines,
     manager_lost,
+    out_of_memory,
     timed_out,
     worker_lost,
 )
 from flowlib.executors.high_throughput.facts import Facts
 from flowlib.executors.high_throughput.local import LocalConnection
 from flowlib.executors.high_throughput.manager_core import ManagerCore
-from flowlib.executors.high_throughput.manager_orders import Batch, Collect, Look, Revoke
+from flowlib.executors.high_throughput.manager_orders import Batch, Cause, Collect, Look, Revoke, Terminate, Weigh
 from flowlib.executors.high_throughput.pool import Pool, WorkerProcess
 from flowlib.executors.high_throughput.unconfirmed import Unconfirmed
 
@@ -61,6 +62,11 @@ LOCAL_GRACE = 0.5
 JOB_GRACE = 5.0
 """Seconds that running tasks have after a SIGTERM: on the driver's machine, and in a job that a scheduler ends."""
 MOST_BAD_STARTS = 3
+_FAULTS = {
+    Cause.WALLTIME: (Fault.WALLTIME, "the task outlived its walltime"),
+    Cause.MEMORY: (Fault.MEMORY, "it used more memory than it may, and was killed"),
+    Cause.CANCEL: (Fault.CANCEL, "the task was cancelled while it ran"),
+}
 _MOST_MESSAGES = 100
 
 
@@ -77,7 +83,7 @@ class Manager:
         self._block = block
         self._facts = facts
         self._lifeline = lifeline
-        self._core = ManagerCore()
+        self._core = ManagerCore(block.kill_grace, facts.share)
         self._selector = selectors.DefaultSelector()
         self._bodies: dict[int, m.Function] = {}
         self._results: list[m.Result] = []
@@ -99,7 +105,7 @@ class Manager:
         self._from_interchange: dict[type, Callable[[Any], None]] = {
             m.Registered: self._on_registered,
             m.Rejected: lambda message: self._end(REJECTED, f"the interchange refuses this manager: {message.reason}"),
-            m.Cancel: lambda message: self._core.cancel(message.tasks, self._now),
+            m.Cancel: lambda message: self._core.cancel(message.tasks, self._now, message.grace),
             m.Drain: lambda message: self._drain(message.reason or "the interchange asked for it"),
             m.Shutdown: lambda message: self._end(0, message.reason or "the interchange asked for it"),
             m.Forget: self._on_forget,
@@ -417,10 +423,18 @@ class Manager:
             # The scheduler ends the job, and signals everybody in it.
             verdict = Verdict(Fault.NODE, self._reason)
         worker_log, since = facts.worker_log(rank), self._pool.page.cells[rank * pages.CELLS + pages.LOG]
+        if verdict is None and death.out_of_memory and death.status == signal.SIGKILL:
+            lost = out_of_memory(rank, facts.host, 0, death.memory, describe(death), worker_log, since)
+            return m.Status.WORKER_LOST, lost
         if verdict is None:
             return m.Status.WORKER_LOST, worker_lost(rank, facts.host, describe(death), worker_log, since)
         if verdict.fault is Fault.WALLTIME:
-            return m.Status.RAISED, timed_out(rank, facts.host, verdict.walltime, worker_log)
+            return m.Status.RAISED, timed_out(rank, facts.host, verdict.limit, worker_log, since)
+        if verdict.fault is Fault.MEMORY:
+            peak = max(verdict.used, death.memory)
+            # The task's own doing, like a walltime: it says nothing against the node.
+            lost = out_of_memory(rank, facts.host, int(verdict.limit), peak, verdict.reason, worker_log, since)
+            return m.Status.RAISED, lost
         if verdict.fault is Fault.NODE:
             return m.Status.LOST, manager_lost(facts.name, facts.host, verdict.reason, facts.log)
         return m.Status.WORKER_LOST, worker_lost(rank, facts.host, verdict.reason, worker_log, since)
@@ -454,8 +468,16 @@ class Manager:
                 elif isinstance(order, Look):
                     self._collect(order.rank)
                     core.looked(order.rank, cells[order.rank * pages.CELLS + pages.STARTED], self._now)
-                elif worker is not None:
-                    pool.kill(worker, Verdict(Fault.WALLTIME, "the task outlived its walltime", order.walltime))
+                elif worker is None:
+                    # It died meanwhile, which is being told.
+                    continue
+                elif isinstance(order, Weigh):
+                    core.weighed(order.rank, processes.memory_of(worker.pid, order.limit), order.limit, self._now)
+                elif isinstance(order, Terminate):
+                    fault, reason = _FAULTS[order.cause]
+                    pool.terminate(worker, Verdict(fault, reason, order.limit, order.used), order.grace)
+                else:
+                    pool.kill(worker, Verdict(Fault.CANCEL, "its task was ended"))
 
     def _hand_out(self, batch: Batch) -> None:
         tasks = batch.tasks

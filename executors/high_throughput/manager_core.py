@@ -4,6 +4,10 @@ A worker runs one task at a time, but short ones are sent ahead in bundles, beca
 take.  What was sent ahead can be taken back (see ``page``): when a task before it turns out long, when it is
 cancelled, or when the manager drains.  Whatever happens, each ``(task, attempt)`` that was added is answered once: by
 the result that ``finish`` passes on, by ``take_answers``, or in what ``died`` returns.
+
+A running task is ended with its worker: because it was cancelled so, is over its walltime or over its memory.  What is
+behind it is taken back first, and the worker's note of what it has begun is read after that, so that the signal can hit
+no other task, however short they are.
 """
 
 from __future__ import annotations
@@ -11,7 +15,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from flowlib.executors.high_throughput.hands import Entry, Queue, State, Worker
-from flowlib.executors.high_throughput.manager_orders import Answers, Batch, Collect, Key, Kill, Look, Order, Revoke
+from flowlib.executors.high_throughput.manager_orders import (
+    Answers,
+    Batch,
+    Cause,
+    Collect,
+    Key,
+    Kill,
+    Look,
+    Order,
+    Revoke,
+    Terminate,
+    Weigh,
+)
 from flowlib.executors.high_throughput.messages import Result, Status, Task
 
 AHEAD = 0.005
@@ -24,11 +40,16 @@ STUCK_BESIDE_IDLE = 0.005
 """The same while another worker has nothing to do."""
 SETTLE = 0.001
 """Seconds between a revocation and looking at what it caught."""
-WALLTIME_GRACE = 2.0
-"""Seconds after its walltime at which a task that would not stop is killed with its worker."""
+WALLTIME_GRACE = 1.0
+"""Seconds after its walltime, when it got an exception, at which a task that has not ended is signalled."""
+GRACE = 5.0
+"""Seconds between SIGTERM and SIGKILL."""
+WEIGH = 0.2
+"""Seconds between looks at the memory of tasks that have a limit."""
 OVERHEAD = 20e-6
 """Seconds that each task takes beside its own work."""
 
+_OK = int(Status.OK)
 _WITHDRAWN = int(Status.WITHDRAWN)
 _UNKNOWN = 1e9
 
@@ -37,6 +58,10 @@ class ManagerCore:
     """The decisions of one manager.
 
     Times are seconds of any clock that never goes back.
+
+    Args:
+        grace: Seconds between SIGTERM and SIGKILL for a task over its walltime.
+        share: Bytes that a task may use which asks for no memory; None for no limit.
 
     Example:
         >>> core = ManagerCore()
@@ -48,7 +73,10 @@ class ManagerCore:
         [7]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float = GRACE, share: int | None = None) -> None:
+        self._grace = grace
+        self._share = share
+        self._weigh_at: float | None = None
         self._entries: dict[Key, Entry] = {}
         self._queue = Queue()
         self._workers: dict[int, Worker] = {}
@@ -97,8 +125,15 @@ class ManagerCore:
                 entry = entries[key] = Entry(task, key)
                 queue.push(entry)
 
-    def cancel(self, keys: Iterable[Key], now: float) -> None:
-        """Take back what has not started. The answers come from ``take_answers``, some of them a moment later."""
+    def cancel(self, keys: Iterable[Key], now: float, grace: float | None = None) -> None:
+        """Take back what has not started. The answers come from ``take_answers``, some of them a moment later.
+
+        Args:
+            keys: The tasks.
+            now: Time.
+            grace: Seconds between SIGTERM and SIGKILL for those that run, which are withdrawn when they are dead; None
+                to let them run.
+        """
         waiting: list[Entry] = []
         for key in keys:
             entry = self._entries.get(key)
@@ -108,6 +143,12 @@ class ManagerCore:
                 del self._entries[key]
                 waiting.append(entry)
                 self._withdrawn.append(key)
+            elif entry.ending is not None and entry.ending.cause is Cause.CANCEL:
+                # It is answered when it is dead.
+                continue
+            elif grace is not None:
+                entry.cancelled = True
+                self._end_running(entry.worker, entry, Terminate(entry.worker.rank, Cause.CANCEL, grace), now)
             elif entry is entry.worker.hand[0] or not self._revoke(entry.worker, entry.number, now):
                 self._running.append(key)
             else:
@@ -152,7 +193,7 @@ class ManagerCore:
     def retire(self, rank: int) -> None:
         """A worker begins no further task."""
         worker = self._workers.get(rank)
-        if worker is not None:
+        if worker is not None and worker.state is not State.ENDING:
             worker.state = State.RETIRING
             self._revoking.discard(rank)
             self._idle.pop(rank, None)
@@ -177,7 +218,10 @@ class ManagerCore:
         back: list[Entry] = []
         for entry in worker.hand:
             # Those before it that were not answered were skipped.
-            if entry.number == started:
+            if entry.number == started and entry.ending is not None and entry.ending.cause is Cause.CANCEL:
+                del self._entries[entry.key]
+                self._withdrawn.append(entry.key)
+            elif entry.number == started:
                 self._answer(entry)
                 lost.append(entry.task)
             else:
@@ -197,6 +241,7 @@ class ManagerCore:
         entries, hand = self._entries, worker.hand
         accepted: list[Result] = []
         back: list[Entry] = []
+        ending = worker.state is State.ENDING
         for result in results:
             key = (result.task, result.attempt)
             entry = entries.get(key)
@@ -211,6 +256,11 @@ class ManagerCore:
                 continue
             if entry is None or entry.worker is not worker:
                 continue
+            if ending and entry.ending is not None:
+                self._orders.append(Kill(rank))
+                if result.status != _OK or entry.ending.cause is Cause.CANCEL:
+                    # Whatever the signal made it say: it is answered as what it is when the worker is dead.
+                    continue
             accepted.append(result)
             if hand[0] is entry:
                 hand.popleft()
@@ -250,7 +300,9 @@ class ManagerCore:
         worker.first = worker.hand[0]
         worker.first_since = now
         needs = worker.first.task.needs
-        if needs is not None and needs.walltime is not None:
+        if needs is not None and needs.resources and "memory" in needs.resources and self._weigh_at is None:
+            self._weigh_at = now + WEIGH
+        if needs is not None and needs.walltime is not None and worker.state is not State.ENDING:
             worker.kill_at = now + needs.walltime + WALLTIME_GRACE
             self._timed.add(worker.rank)
         elif worker.kill_at is not None:
@@ -280,6 +332,8 @@ class ManagerCore:
             self._give(worker, queue.pop(), batches, now)
         if queue.count:
             self._send_ahead(batches, now)
+        if self._share is not None and self._weigh_at is None:
+            self._weigh_at = now + WEIGH
         return list(batches.values())
 
     def _send_ahead(self, batches: dict[int, Batch], now: float) -> None:
@@ -328,7 +382,8 @@ class ManagerCore:
 
     def _revoke(self, worker: Worker, number: int, now: float) -> bool:
         """Begin to take back a worker's tasks from ``number`` on; False if it is too late to ask."""
-        if worker.state is State.OPEN or (worker.state is State.REVOKED and number < worker.revoked):
+        later = worker.state in (State.REVOKED, State.SKIPPING) and number < worker.revoked
+        if worker.state is State.OPEN or later:
             worker.state = State.REVOKED
             worker.revoked = number
             worker.look_at = now + SETTLE
@@ -347,26 +402,33 @@ class ManagerCore:
             now: Time.
         """
         worker = self._workers.get(rank)
-        if worker is None or worker.state is not State.REVOKED:
+        if worker is None:
             return
+        if worker.state is State.REVOKED:
+            self._caught(worker, started)
+        if worker.state is State.SKIPPING:
+            self._end_if_running(worker, started, now)
+            self._after(worker, now)
+
+    def _caught(self, worker: Worker, started: int) -> None:
         first = max(worker.revoked, started + 1)
         caught = [entry for entry in worker.hand if entry.number >= first]
         for entry in worker.hand:
-            if entry.number < first and entry.cancelled:
+            if entry.number < first and entry.cancelled and not (entry.ending is not None and entry.number == started):
                 entry.cancelled = False
                 self._running.append(entry.key)
         for _ in caught:
             worker.load -= worker.hand.pop().estimate
         worker.state = State.SKIPPING
-        worker.skips = len(caught)
-        self._revoking.discard(rank)
+        worker.skips += len(caught)
+        self._revoking.discard(worker.rank)
         self._take_back(caught)
-        self._after(worker, now)
 
     def _take_back(self, entries: Sequence[Entry]) -> None:
         waiting = []
         for entry in entries:
             entry.worker = None
+            entry.ending = None
             if entry.cancelled or self.draining:
                 del self._entries[entry.key]
                 self._withdrawn.append(entry.key)
@@ -379,13 +441,79 @@ class ManagerCore:
         if entry.cancelled:
             self._running.append(entry.key)
 
+    # ---------------------------------------------------------------------------------------------------------- ending
+
+    def _end_running(self, worker: Worker, entry: Entry, how: Terminate, now: float) -> None:
+        """End a task that a worker has in hand, if it turns out to run; one that is cancelled may not have begun."""
+        entry.ending = how
+        if worker.state is State.ENDING or worker.state is State.RETIRING:
+            # Its end is on the way, and answers the task.
+            return
+        number = entry.number if how.cause is Cause.CANCEL else entry.number + 1
+        if not self._revoke(worker, number, now):
+            # What is behind it is taken back already.
+            self._orders.append(Look(worker.rank))
+
+    def _end_if_running(self, worker: Worker, started: int, now: float) -> None:
+        """Nothing begins on this worker any more: signal it if what it has begun is what is to be ended."""
+        for entry in worker.hand:
+            if entry.ending is None:
+                continue
+            if entry.number == started:
+                worker.state = State.ENDING
+                if worker.kill_at is not None:
+                    worker.kill_at = None
+                    self._timed.discard(worker.rank)
+                self._orders.append(entry.ending)
+            elif entry.number < started:
+                # It ended, and its result is on the way.
+                entry.ending = None
+            else:
+                # Not begun: its time has not even started.
+                entry.ending = None
+                if entry is worker.first:
+                    self._new_first(worker, now)
+
+    def weighed(self, rank: int, used: int, limit: int, now: float) -> None:
+        """What ``Weigh`` has found.
+
+        Args:
+            rank: The worker.
+            used: Bytes that it and its children use.
+            limit: The order's.
+            now: Time.
+        """
+        worker = self._workers.get(rank)
+        if worker is None or used <= limit or not worker.hand:
+            return
+        entry = worker.hand[0]
+        if entry.ending is None and limit == self._limit_of(entry):
+            # At once: a node without memory is no place for a farewell.
+            self._end_running(worker, entry, Terminate(rank, Cause.MEMORY, 0.0, limit, used), now)
+
+    def _limit_of(self, entry: Entry) -> int | None:
+        needs = entry.task.needs
+        if needs is not None and needs.resources:
+            asked = needs.resources.get("memory")
+            if asked:
+                return int(asked)
+        return self._share
+
+    def _weigh(self, now: float) -> None:
+        self._weigh_at = None
+        for worker in self._workers.values():
+            limit = self._limit_of(worker.hand[0]) if worker.hand else None
+            if limit is not None:
+                self._weigh_at = now + WEIGH
+                self._orders.append(Weigh(worker.rank, limit))
+
     # ----------------------------------------------------------------------------------------------------------- time
 
     def wake_at(self) -> float | None:
         """When ``tick`` is due; None for not before something happens."""
-        if not self._timed and not self._revoking:
+        if not self._timed and not self._revoking and self._weigh_at is None:
             return self._check_at
-        due = [] if self._check_at is None else [self._check_at]
+        due = [at for at in (self._check_at, self._weigh_at) if at is not None]
         for rank in self._timed:
             kill_at = self._workers[rank].kill_at
             if kill_at is not None:
@@ -400,10 +528,15 @@ class ManagerCore:
             if worker.kill_at is not None and worker.kill_at <= now:
                 worker.kill_at = None
                 self._timed.discard(rank)
-                needs = worker.hand[0].task.needs
+                entry = worker.hand[0]
+                needs = entry.task.needs
                 assert needs is not None
                 assert needs.walltime is not None
-                self._orders.append(Kill(rank, needs.walltime))
+                if entry.ending is None:
+                    how = Terminate(rank, Cause.WALLTIME, self._grace, needs.walltime)
+                    self._end_running(worker, entry, how, now)
+        if self._weigh_at is not None and self._weigh_at <= now:
+            self._weigh(now)
         for rank in self._revoking:
             worker = self._workers[rank]
             if worker.look_at <= now:
@@ -457,6 +590,7 @@ class ManagerCore:
             assert (rank in self._revoking) == (worker.state is State.REVOKED)
             assert worker.first is (hand[0] if hand else None) or worker.state is State.RETIRING
             assert (rank in self._timed) == (worker.kill_at is not None)
+            assert worker.state is not State.ENDING or not hand or hand[-1].ending is not None
             assert not (self.draining and worker.state is State.OPEN and len(hand) > 1)
         order = [0.0 if entry.task.needs is None else entry.task.needs.priority for entry in waiting]
         assert order == sorted(order, reverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 from flowlib.executors.high_throughput.messages import Task
@@ -29,14 +30,51 @@ class Collect(NamedTuple):
     rank: int
 
 
-class Kill(NamedTuple):
-    """Kill the worker: its task has outlived this walltime."""
+class Cause(Enum):
+    """Why a running task is ended from outside."""
+
+    WALLTIME = "walltime"
+    CANCEL = "cancel"
+    MEMORY = "memory"
+
+
+class Terminate(NamedTuple):
+    """End the task that the worker runs, with all that it has started: SIGTERM, and SIGKILL when the grace is over.
+
+    Attributes:
+        rank: The worker. It runs nothing else any more.
+        cause: Why.
+        grace: Seconds between the signals; 0 for SIGKILL at once.
+        limit: What was exceeded: seconds of walltime, bytes of memory; 0 for a cancelled task.
+        used: Bytes that were found in use, where memory is the cause.
+    """
 
     rank: int
-    walltime: float
+    cause: Cause
+    grace: float
+    limit: float = 0.0
+    used: int = 0
 
 
-Order = Revoke | Look | Collect | Kill
+class Kill(NamedTuple):
+    """Kill the worker, and what its task has left: the task ended by itself after ``Terminate``."""
+
+    rank: int
+
+
+class Weigh(NamedTuple):
+    """Find out how much memory the worker and its children use, and call ``weighed``.
+
+    Attributes:
+        rank: The worker.
+        limit: Bytes; what is certainly below need not be known exactly.
+    """
+
+    rank: int
+    limit: int
+
+
+Order = Revoke | Look | Collect | Terminate | Kill | Weigh
 
 
 class Batch(NamedTuple):

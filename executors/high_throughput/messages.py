@@ -51,7 +51,7 @@ class Status(IntEnum):
     LOST = 3
     """Manager, node, block or interchange went away; ``Failure``. Costs the infrastructure budget."""
     WITHDRAWN = 4
-    """Never started: cancelled or taken back. No payload."""
+    """Cancelled, or taken back before it started. No payload."""
     REFUSED = 5
     """Can never run here; ``Failure``. Not retried."""
 
@@ -167,9 +167,15 @@ class Cancel(msgspec.Struct, array_like=True, tag=3):
     """Withdraw these ``(task, attempt)`` where they have not started; each is answered.
 
     A withdrawn one is answered by a ``Result`` with status WITHDRAWN, one that runs or is unknown by ``NotCancelled``.
+
+    Attributes:
+        tasks: The attempts.
+        grace: Seconds between SIGTERM and SIGKILL for those that run; they are withdrawn when they are dead. None to
+            let them run.
     """
 
     tasks: list[tuple[int, int]]
+    grace: float | None = None
 
 
 class NotCancelled(msgspec.Struct, array_like=True, tag=4):

@@ -61,7 +61,16 @@ def count_memory(environment: Mapping[str, str]) -> int:
 
 def count_memory_kills() -> int | None:
     """How many processes the kernel has killed on this node for want of memory; None if it does not tell."""
-    for line in _read(Path("/proc/vmstat")).splitlines():
+    # The innermost group first: it counts its own processes, whoever had too much.
+    for text in (*_cgroup_files("memory", ("memory.events",)), _read(Path("/proc/vmstat"))):
+        count = _memory_kills(text)
+        if count is not None:
+            return count
+    return None
+
+
+def _memory_kills(text: str) -> int | None:
+    for line in text.splitlines():
         name, _, count = line.partition(" ")
         if name == "oom_kill":
             return int(count)

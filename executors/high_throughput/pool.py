@@ -30,6 +30,7 @@ SPAWN_PATIENCE = 10.0
 REPORT_PATIENCE = 0.5
 """Seconds after the end of a worker's link in which its own end should be told; then it is killed."""
 END_PATIENCE = 1.5
+_LONGEST_GRACE = 1e6
 _UNTIL_KILLED = 0.3
 _CLOSED = "its connection to the manager ended without a word (the task closed that descriptor, or it was killed)"
 _READ = 64 * 1024
@@ -70,6 +71,7 @@ class WorkerProcess:
         closed: Whether its link has ended.
         stopped_since: When it was stopped by a signal; None if it runs.
         retiring: Why it ends, in its own words.
+        ends_by: When it and all that it has started must have ended, where they were given time for that; else 0.
         verdict: Why it is being killed, for those who had a task on it.
     """
 
@@ -82,6 +84,7 @@ class WorkerProcess:
         self.closed = False
         self.stopped_since: float | None = None
         self.retiring = ""
+        self.ends_by = 0.0
         self.verdict: Verdict | None = None
 
 
@@ -260,7 +263,8 @@ class Pool:
         """The link has ended: the template will tell how its worker did."""
         if not worker.closed:
             worker.closed = True
-            worker.due_at = self._due(self._owner.now() + REPORT_PATIENCE)
+            # What it has started may live a while longer, and its end is told after theirs.
+            worker.due_at = self._due(max(self._owner.now() + REPORT_PATIENCE, worker.ends_by))
             self._owner.unwatch(worker.link.fileno())
 
     def kill(self, worker: WorkerProcess, verdict: Verdict) -> None:
@@ -271,6 +275,7 @@ class Pool:
             verdict: Why.
         """
         worker.verdict = worker.verdict or verdict
+        worker.ends_by = 0.0
         worker.due_at = self._due(self._owner.now() + SPAWN_PATIENCE)
         if worker.pid and self._control is not None:
             try:
@@ -278,6 +283,28 @@ class Pool:
             except OSError:
                 # Full because the template is stopped, or gone: the deadline sees to it.
                 pass
+
+    def terminate(self, worker: WorkerProcess, verdict: Verdict, grace: float) -> None:
+        """Ask a worker and all that it has started to end, and kill what is left of them after a while.
+
+        Args:
+            worker: The worker.
+            verdict: Why.
+            grace: Seconds; with 0 they are killed at once.
+        """
+        milliseconds = int(min(grace, _LONGEST_GRACE) * 1000)
+        if milliseconds <= 0 or not worker.pid or self._control is None:
+            self.kill(worker, verdict)
+            return
+        worker.verdict = worker.verdict or verdict
+        worker.ends_by = self._owner.now() + milliseconds / 1000 + SPAWN_PATIENCE
+        worker.due_at = self._due(worker.ends_by)
+        try:
+            record = Record(Kind.TERMINATE, worker.rank, worker.pid, milliseconds)
+            self._control.send(records.pack(record), socket.MSG_DONTWAIT)
+        except OSError:
+            # As in ``kill``.
+            pass
 
     def _bury(self, worker: WorkerProcess, status: int | None, memory: int = 0) -> None:
         # A child of the task may still hold the other end, so that there is no end-of-file to wait for.

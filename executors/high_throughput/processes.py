@@ -19,6 +19,7 @@ from contextlib import suppress
 _LINUX = sys.platform == "linux"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def _prctl(option: int, argument: int) -> None:
@@ -81,6 +82,85 @@ def _scan(parent: int) -> Iterator[int]:
                 continue
             if int(fields[1]) == parent:
                 yield int(name)
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of all below a process, parents before their children; those that vanish meanwhile may lack."""
+    if not _LINUX:
+        import psutil
+
+        with suppress(psutil.Error):
+            return [process.pid for process in psutil.Process(pid).children(recursive=True)]
+        return []
+    found: list[int] = []
+    level = [pid]
+    while level:
+        below = [child for parent in level for child in _children_of(parent)]
+        found += below
+        level = below
+    return found
+
+
+def _children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+    except OSError:
+        # Gone, or a kernel without that file.
+        found = [] if not os.path.exists(f"/proc/{pid}") else list(_scan(pid))
+    return found
+
+
+def terminate(pids: Collection[int]) -> None:
+    """Ask processes to end, the first first: a shell whose child ends before itself would go on with its next line."""
+    for pid in pids:
+        # A stopped one would not hear it.
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+
+def memory_of(pid: int, limit: int) -> int:
+    """Bytes that a process and all below it use; exact only where it may be more than ``limit``.
+
+    Pages that several of them share count once.
+
+    Args:
+        pid: The process.
+        limit: Bytes.
+    """
+    tree = [pid, *descendants(pid)]
+    resident = sum(map(_resident, tree))
+    return resident if resident <= limit else sum(map(_proportional, tree))
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except OSError:
+        if _LINUX:
+            return 0
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        # An older kernel, another system, or a process that has ended.
+        pass
+    return _resident(pid)
 
 
 def name_of(pid: int) -> str:

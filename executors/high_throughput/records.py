@@ -30,6 +30,8 @@ class Kind(IntEnum):
     """Process ``pid`` was stopped by signal ``status``."""
     CONTINUED = 8
     """Process ``pid`` runs again."""
+    TERMINATE = 9
+    """To the template: signal worker ``pid`` and all it has started by SIGTERM, and kill them ``status`` ms later."""
 
 
 class Record(NamedTuple):

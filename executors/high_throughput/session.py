@@ -336,6 +336,8 @@ class Session:
             "lease": executor.lease,
             "cores_per_worker": executor.cores_per_worker,
             "mem_per_worker": executor.mem_per_worker,
+            "enforce_memory": executor.enforce_memory,
+            "kill_grace": executor.kill_grace,
             "max_workers_per_node": executor.max_workers_per_node,
             "prefetch": executor.prefetch_capacity or -1,
             "cpu_affinity": executor.cpu_affinity,

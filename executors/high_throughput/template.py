@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import errno
 import gc
+import math
 import os
 import select
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -33,6 +35,21 @@ class ManagerGone(Exception):
     """The manager has closed its end, or died."""
 
 
+class Ending:
+    """A worker that was asked to end.
+
+    Attributes:
+        until: When it is killed, by ``time.monotonic()``.
+        tree: What it had started when it was asked.
+        report: What the manager will be told when all of them are gone; None while the worker lives.
+    """
+
+    def __init__(self, until: float, tree: frozenset[int]) -> None:
+        self.until = until
+        self.tree = tree
+        self.report: Record | None = None
+
+
 class Template:
     """The loop.
 
@@ -47,6 +64,7 @@ class Template:
         self._buffer = b""
         self._descriptors: list[int] = []
         self._workers: dict[int, int] = {}
+        self._ending: dict[int, Ending] = {}
         self._pid = os.getpid()
         self._wake, self._alarm = socket.socketpair()
         for end in (self._wake, self._alarm):
@@ -69,11 +87,13 @@ class Template:
         try:
             self._tell(Record(Kind.HELLO))
             while True:
-                ready = [fd for fd, _ in poll.poll(_SLICE_MS)]
+                ready = [fd for fd, _ in poll.poll(self._slice())]
                 if self._wake.fileno() in ready:
                     self._wait_for_children()
                 if self._control.fileno() in ready:
                     self._obey()
+                if self._ending:
+                    self._settle()
         except ManagerGone:
             self._end()
 
@@ -103,8 +123,40 @@ class Template:
         self._buffer = b""
         if record.kind == Kind.SPAWN:
             self._spawn(record.rank, self._descriptors.pop())
+        elif record.kind == Kind.TERMINATE and record.pid in self._workers:
+            tree = processes.descendants(record.pid)
+            self._ending[record.pid] = Ending(time.monotonic() + record.status / 1000, frozenset(tree))
+            processes.terminate([record.pid, *tree])
+        elif record.kind == Kind.KILL and record.pid in self._ending:
+            self._ending[record.pid].until = 0.0
         elif record.kind == Kind.KILL and record.pid in self._workers:
             processes.kill(record.pid)
+
+    def _slice(self) -> int:
+        """Milliseconds until something is due."""
+        if not self._ending:
+            return _SLICE_MS
+        left = min(ending.until for ending in self._ending.values()) - time.monotonic()
+        return min(_SLICE_MS, max(0, math.ceil(min(left, _SLICE_MS) * 1000)))
+
+    def _settle(self) -> None:
+        """Kill workers whose time to end is over, and tell of those that are gone with all that they had started."""
+        now = time.monotonic()
+        for pid, ending in [*self._ending.items()]:
+            left = ending.tree.intersection(processes.children())
+            report = ending.report
+            if report is None:
+                if now >= ending.until:
+                    for child in (pid, *left):
+                        processes.kill(child)
+                    # Nothing that it leaves is spared any more. Its own end comes as SIGCHLD.
+                    ending.tree = frozenset()
+                    ending.until = math.inf
+            elif not left or now >= ending.until:
+                del self._ending[pid]
+                processes.kill(pid)
+                self._kill_orphans()
+                self._tell(report)
 
     # --------------------------------------------------------------------------------------------------- the children
 
@@ -165,16 +217,23 @@ class Template:
             else:
                 ended = True
                 if self._workers.pop(pid, None) is not None:
+                    report = Record(Kind.ENDED, rank, pid, status, usage.ru_maxrss * _RSS_UNIT)
+                    ending = self._ending.get(pid)
+                    if ending is not None:
+                        # What it had started was asked as well, and has its time.
+                        ending.report = report
+                        continue
                     processes.kill(pid)
                     self._kill_orphans()
-                    self._tell(Record(Kind.ENDED, rank, pid, status, usage.ru_maxrss * _RSS_UNIT))
+                    self._tell(report)
         if ended:
             self._kill_orphans()
 
     def _kill_orphans(self) -> None:
         """Kill what dead workers have left to this process; the next SIGCHLD tells of their children in turn."""
+        spared = {pid for ending in self._ending.values() for pid in ending.tree}
         for pid in processes.children():
-            if pid not in self._workers:
+            if pid not in self._workers and pid not in spared:
                 processes.kill(pid)
 
 

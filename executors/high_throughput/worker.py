@@ -127,7 +127,8 @@ class Worker:
             log = null
         signal.signal(signal.SIGALRM, self._on_alarm)
         signal.signal(signal.SIGINT, self._on_interrupt)
-        set_place(socket.gethostname(), self._rank, setup.log)
+        self._host = socket.gethostname()
+        set_place(self._host, self._rank, setup.log)
         self._label = setup.label
         self._cores = len(setup.cores) or max(1, len(usable_cpus()) // max(1, setup.slots))
         self._gpus = tuple(setup.gpus)
@@ -230,7 +231,7 @@ class Worker:
             token = task_context.enter(context, True)
             try:
                 if needs is not None:
-                    _export(needs)
+                    _export(needs, began)
                 # Of its own, so that context variables that the task sets are gone with it.
                 variables = contextvars.copy_context()
                 try:
@@ -304,15 +305,19 @@ class Worker:
             # In the middle of a message: an exception here would garble it.
             signal.setitimer(signal.ITIMER_REAL, _AGAIN)
             return
-        raise AppTimeout(f"the task ran longer than its walltime of {self._walltime:g} s and was stopped")
+        raise AppTimeout(
+            f"the task ran longer than its walltime of {self._walltime:g} s on {self._host} and was stopped"
+        )
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._armed and not self._lock.locked():
             raise KeyboardInterrupt
 
 
-def _export(needs: m.Needs) -> None:
+def _export(needs: m.Needs, began: float) -> None:
     """Set the variables that a task asked for; they go when the worker is put right."""
+    if needs.walltime is not None:
+        os.environ["FLOWLIB_DEADLINE"] = f"{began + needs.walltime:.3f}"
     if needs.resources:
         for name, amount in needs.resources.items():
             os.environ[f"FLOWLIB_{name.upper()}"] = str(amount)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from time import monotonic
+from time import monotonic, time
 from types import CoroutineType
 from typing import Any, NoReturn
 
@@ -93,12 +93,18 @@ class BashCall:
         try:
             out, err, start = _open(stdout, stderr, command, opened)
             deadline = None if walltime is None else began + walltime
-            ended = commands.run(command, stdout=out, stderr=err, directory=directory, deadline=deadline)
+            variables = (
+                None if walltime is None else {"FLOWLIB_DEADLINE": f"{time() + walltime - (monotonic() - began):.3f}"}
+            )
+            ended = commands.run(
+                command, stdout=out, stderr=err, directory=directory, deadline=deadline, variables=variables
+            )
         finally:
             for fd in opened:
                 os.close(fd)
         if ended.timeout is not None:
-            self._timed_out(command, walltime, stdout, stderr, directory, ended.timeout)
+            tail = ended.stderr if stderr is None else _end_of_file(stderr.path, start)
+            self._timed_out(command, walltime, stdout, stderr, directory, tail, ended.timeout)
         if ended.code != 0:
             tail = ended.stderr if stderr is None else _end_of_file(stderr.path, start)
             raise BashExitFailure(
@@ -164,6 +170,7 @@ class BashCall:
         stdout: Target | None,
         stderr: Target | None,
         directory: str | None,
+        tail: bytes,
         cause: BaseException,
     ) -> NoReturn:
         limit = "its walltime" if walltime is None else f"its walltime of {walltime:g} s"
@@ -174,6 +181,8 @@ class BashCall:
             f"  directory: {directory or os.getcwd()}",
         ]
         lines += [f"  {n}: {t.path}" for n, t in (("stdout", stdout), ("stderr", stderr)) if t is not None]
+        errors = tail.decode("utf-8", "replace").splitlines()[-_LINES:]
+        lines += ["  last lines of stderr:", *(f"    {line}" for line in errors)] if errors else []
         raise AppTimeout("\n".join(lines)) from (cause if isinstance(cause, AppTimeout) else None)
 
     def _check_outputs(self, outputs: Iterable[Any], directory: str | None) -> None:

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Mapping
 from time import monotonic
 from typing import NamedTuple
 
@@ -53,6 +54,7 @@ def run(
     stderr: int | None = None,
     directory: str | None = None,
     deadline: float | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run ``bash -c command`` to its end.
 
@@ -65,6 +67,7 @@ def run(
         stderr: File descriptor for its errors; None for this process's own, with the last of it kept.
         directory: Where it runs; None for the current directory.
         deadline: When it is stopped, on the clock of ``time.monotonic()``; None for never.
+        variables: Environment variables to set for it.
 
     Raises:
         AppException: Bash cannot be started, or its exit code cannot be had.
@@ -75,7 +78,7 @@ def run(
     tail = _Tail(read)
     try:
         try:
-            pid = _spawn(command, stdout, write if stderr is None else stderr, directory)
+            pid = _spawn(command, stdout, write if stderr is None else stderr, directory, variables)
         finally:
             if write is not None:
                 os.close(write)
@@ -92,7 +95,13 @@ def run(
 # --------------------------------------------------------------------------------------------------------- starting
 
 
-def _spawn(command: str, stdout: int | None, stderr: int | None, directory: str | None) -> int:
+def _spawn(
+    command: str,
+    stdout: int | None,
+    stderr: int | None,
+    directory: str | None,
+    variables: Mapping[str, str] | None = None,
+) -> int:
     global _registered
     if not _registered:
         _registered = True
@@ -112,7 +121,7 @@ def _spawn(command: str, stdout: int | None, stderr: int | None, directory: str 
         arguments: list[str | bytes] = ["bash", "-c", text]
         if directory is not None:
             arguments = ["bash", "-c", 'cd -- "$0" && exec "$BASH" -c "$1"', directory, text]
-        return _start(arguments, actions)
+        return _start(arguments, actions, {**os.environ, **variables} if variables else os.environ)
     except FileNotFoundError as e:
         raise AppException(f"there is no /bin/bash, nor a bash on PATH, on {os.uname().nodename}") from e
     except OSError as e:
@@ -122,13 +131,16 @@ def _spawn(command: str, stdout: int | None, stderr: int | None, directory: str 
             os.close(script)
 
 
-def _start(arguments: list[str | bytes], actions: list[tuple[int, ...] | tuple[int, int, str, int, int]]) -> int:
+def _start(
+    arguments: list[str | bytes],
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]],
+    environment: Mapping[str, str],
+) -> int:
     bash = "/bin/bash"
     if not os.path.exists(bash):
         import shutil
 
         bash = shutil.which("bash") or bash
-    environment = os.environ
     try:
         return os.posix_spawn(
             bash, arguments, environment, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_RESET

@@ -54,6 +54,8 @@ _DONE = int(Code.TASK_DONE)
 _JOIN = int(Code.TASK_JOINING)
 
 Attempt = tuple[TaskRecord, int, Any]
+_KILLS = 3
+"""Tries to end a task that fails and is tried again meanwhile."""
 
 
 class Effects(Step[TaskRecord]):
@@ -484,14 +486,29 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------ withdrawing
 
-    def cancel(self, record: TaskRecord) -> bool:
-        """Withdraw a task that has not started; see ``AppFuture.cancel``."""
+    def cancel(self, record: TaskRecord, running: bool = False, grace: float = 5.0) -> bool:
+        """Withdraw a task that has not started, or end it; see ``AppFuture.cancel``."""
         # Whole, or an executor has let go of a task that the graph still waits for. It takes a second at most.
         with SHIELD:
             effects = self._withdraw(record)
             if effects is not None:
                 self.follow(effects)
+            elif running and self._kill(record, grace):
+                return True
         return record.status is CANCELLED
+
+    def _kill(self, record: TaskRecord, grace: float) -> bool:
+        for _ in range(_KILLS):
+            with self.lock:
+                status, attempt, lane = record.status, record.attempt, record.lane
+            if status is not LAUNCHED or lane is None:
+                return False
+            if lane.executor.kill(record, attempt, grace):
+                return True
+            if record.attempt == attempt:
+                return False
+            # That try has just failed, and the next one is under way.
+        return False
 
     def _withdraw(self, record: TaskRecord) -> Effects | None:
         with self.lock:

@@ -106,16 +106,30 @@ class AppFuture(LazyFuture[T]):
         """Whether an executor has the task."""
         return self._state == PENDING and self._record.status in (States.launched, States.joining)
 
-    def cancel(self) -> bool:
-        """Withdraw the task if it has not started.
+    def cancel(self, running: bool = False, grace: float = 5.0) -> bool:
+        """Withdraw the task if it has not started; with ``running=True`` end it if it has.
+
+        A running task is ended with all that it has started: they get SIGTERM, and SIGKILL if they live still when the
+        grace is over. Its future is done when they are dead. Its worker is replaced, other tasks never notice. Threads
+        cannot be ended, so this is for tasks in processes.
+
+        Args:
+            running: Whether to end it if it runs.
+            grace: Seconds between SIGTERM and SIGKILL; 0 for SIGKILL at once.
 
         Returns:
-            Whether it will never run. False if it runs or is done. Tasks that depend on it fail with a
-            ``DependencyError`` whose cause is a ``CancelledError``.
+            Whether it is, or is sure to be, cancelled. False if it is done; or if it runs, unless ``running`` is true
+            and its executor has processes. Tasks that depend on it fail with a ``DependencyError`` whose cause is a
+            ``CancelledError``.
+
+        Raises:
+            ValueError: ``grace`` is negative.
         """
+        if not grace >= 0:
+            raise ValueError(f"cancel(grace={grace!r}): give seconds, 0 or more")
         if self._state != PENDING:
             return self._state == CANCELLED
-        return self._record.kernel.cancel(self._record)
+        return self._record.kernel.cancel(self._record, running, grace)
 
     def __getitem__(self, key: Any) -> AppFuture[Any]:
         return LiftedFuture(self, (("item", key),))
@@ -179,7 +193,7 @@ class LiftedFuture(AppFuture[Any]):
         """Always False: nothing runs for a part."""
         return False
 
-    def cancel(self) -> bool:
+    def cancel(self, running: bool = False, grace: float = 5.0) -> bool:
         """Always False: cancel the task whose part it is."""
         return False
 

@@ -144,7 +144,7 @@ class LazyFuture(Future[T]):
         if self._state == PENDING:
             self._wait(timeout)
         if self._state == CANCELLED:
-            raise CancelledError
+            raise CancelledError(f"{self._describe()} was cancelled")
         outcome = self._get_outcome()
         if not isinstance(outcome, Failed):
             value: T = outcome.value()
@@ -168,7 +168,7 @@ class LazyFuture(Future[T]):
         if self._state == PENDING:
             self._wait(timeout)
         if self._state == CANCELLED:
-            raise CancelledError
+            raise CancelledError(f"{self._describe()} was cancelled")
         outcome = self._get_outcome()
         if isinstance(outcome, Failed):
             return outcome.error
@@ -190,7 +190,7 @@ class LazyFuture(Future[T]):
         """Whether an executor has it."""
         return False
 
-    def cancel(self) -> bool:
+    def cancel(self, running: bool = False, grace: float = 5.0) -> bool:
         """Not possible for this kind of future; cancel the task that makes it."""
         return False
 

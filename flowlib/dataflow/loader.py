@@ -86,6 +86,22 @@ def wait_for_current_tasks() -> None:
     dfk().wait_for_current_tasks()
 
 
+def cancel_all(running: bool = False, grace: float = 5.0) -> int:
+    """Cancel every task of the current run that is not done.
+
+    Args:
+        running: Whether to end those that run, on executors that have processes.
+        grace: Seconds that these have between SIGTERM and SIGKILL.
+
+    Returns:
+        How many are cancelled or will be, those not counted that fail because they depend on one.
+
+    Raises:
+        NoDataFlowKernelError: Nothing is loaded.
+    """
+    return dfk().cancel_all(running, grace)
+
+
 def forget(kernel: DataFlowKernel) -> None:
     """Forget ``kernel`` if it is the current one: its run is over."""
     global current

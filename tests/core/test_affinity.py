@@ -129,3 +129,12 @@ def test_packages_are_read_off_directory_names(tmp_path: Path, monkeypatch: pyte
         directory.mkdir(parents=True)
     monkeypatch.setattr("sys.path", [str(first), str(second), str(tmp_path / "absent")])
     assert node.installed_packages() == {"one": "1.0", "two_parts": "3.1", "flowlib": VERSION}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("low 0\nhigh 0\nmax 4\noom 2\noom_kill 3\noom_group_kill 0", 3), ("pgfault 9\noom_kill 5", 5), ("max 4", None)],
+)
+def test_the_kernels_count_of_memory_kills(text: str, count: int | None) -> None:
+    """A control group's events and the machine's statistics have the same line; where there is none, nothing is known."""
+    assert node._memory_kills(text) == count

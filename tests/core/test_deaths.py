@@ -14,6 +14,7 @@ from flowlib.executors.high_throughput.deaths import (
     describe,
     last_lines,
     manager_lost,
+    out_of_memory,
     timed_out,
     worker_lost,
 )
@@ -71,6 +72,11 @@ def test_payloads_become_errors(tmp_path: Path) -> None:
     late = rebuild(decode_failure(timed_out(3, "node7", 2.5, str(log))))
     assert isinstance(late, errors.AppTimeout)
     assert "walltime of 2.5 s" in str(late)
+    assert "the last words" in str(late)
+    hog = rebuild(decode_failure(out_of_memory(3, "node7", 1 << 30, 3 << 29, "killed", str(log))))
+    assert isinstance(hog, errors.OutOfMemory)
+    assert (hog.requested, hog.peak, hog.hostname, hog.worker_id) == (1 << 30, 3 << 29, "node7", 3)
+    assert "requested: 1024 MiB, peak: 1536 MiB" in str(hog)
     gone = rebuild(decode_failure(manager_lost("abc", "node7", "told to end", str(log))))
     assert isinstance(gone, errors.ManagerLost)
     assert "told to end" in str(gone)

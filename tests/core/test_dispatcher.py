@@ -49,6 +49,7 @@ class Walk:
         self.answers: Counter[Key] = Counter()
         self.submitted: dict[Key, Task] = {}
         self.asked: set[Key] = set()
+        self.dying: set[Key] = set()
         self.holds: dict[str, dict[Key, Task]] = {}
         self.functions: dict[str, set[int]] = {}
         self.away: dict[str, Register] = {}
@@ -59,8 +60,8 @@ class Walk:
         self.now += self.rng.random()
         move = self.rng.choices(
             [self.submit, self.come, self.finish, self.cancel, self.lose, self.return_, self.reconnect, self.steal,
-             self.give_back, self.drain],
-            [8, 2, 12, 3, 1, 1, 1, 3, 1, 1],
+             self.give_back, self.drain, self.kill, self.bury],
+            [8, 2, 12, 3, 1, 1, 1, 3, 1, 1, 2, 2],
         )[0]  # fmt: skip
         move()
         self.hand_out()
@@ -115,7 +116,27 @@ class Walk:
         for asked, there in done.ask:
             self.answer_cancel(asked.name, there)
 
+    def kill(self) -> None:
+        """Cancel what runs: managers answer when it is dead, and meanwhile nothing that is asked about it."""
+        keys = self.rng.sample(list(self.submitted), min(len(self.submitted), self.rng.randrange(6)))
+        self.asked.update(keys)
+        done = self.core.cancel(keys)
+        for key in done.withdrawn:
+            self.answers[key] += 1
+        for asked, there in done.ask:
+            self.dying.update(key for key in there if key in self.holds.get(asked.name, {}))
+
+    def bury(self) -> None:
+        """A manager tells of some that it has killed: the driver is told of each, and none of them is queued again."""
+        for name in self.holds:
+            dead = [key for key in self.some(name) if key in self.dying]
+            known = [key for key, at in self.core.places() if at == name and key in dead]
+            before = {key: self.answers[key] for key in known}
+            self.result(name, dead, Status.WITHDRAWN)
+            assert all(self.answers[key] == before[key] + 1 for key in known)
+
     def answer_cancel(self, name: str, keys: list[Key]) -> None:
+        keys = [key for key in keys if key not in self.dying]
         taken = [key for key in keys if self.rng.random() < 0.6 and key in self.holds.get(name, {})]
         self.core.not_cancelled([key for key in keys if key not in taken])
         if taken:

@@ -11,14 +11,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from flowlib.executors.high_throughput.manager_core import (
     AHEAD,
+    GRACE,
     MOST_AHEAD,
     SETTLE,
     STUCK,
     STUCK_BESIDE_IDLE,
     WALLTIME_GRACE,
+    WEIGH,
     ManagerCore,
 )
-from flowlib.executors.high_throughput.manager_orders import Answers, Collect, Kill, Look, Revoke
+from flowlib.executors.high_throughput.manager_orders import (
+    Answers,
+    Cause,
+    Collect,
+    Kill,
+    Look,
+    Revoke,
+    Terminate,
+    Weigh,
+)
 from flowlib.executors.high_throughput.messages import Needs, Result, Status, Task
 
 SHORT, LONG = 1, 2
@@ -288,9 +299,13 @@ def test_a_task_that_outlives_its_walltime_is_killed() -> None:
     core.tick(12.9)
     assert core.take_orders() == []
     core.tick(13.0 + WALLTIME_GRACE)
-    assert core.take_orders() == [Kill(0, 3.0)]
+    assert core.take_orders() == [Revoke(0, 2)]
+    core.looked(0, started=1, now=13.0 + WALLTIME_GRACE + SETTLE)
+    assert core.take_orders() == [Terminate(0, Cause.WALLTIME, GRACE, 3.0)]
     core.tick(100.0)
     assert core.take_orders() == []
+    assert [task.task for task in core.died(0, started=1)] == [0]
+    core.check_invariants()
 
 
 def test_the_walltime_of_a_task_behind_others_begins_with_it() -> None:
@@ -300,10 +315,108 @@ def test_the_walltime_of_a_task_behind_others_begins_with_it() -> None:
     assert _numbers(core) == {0: [0, 1]}
     core.finish(0, [_ok(0, 1e-6)], 5.0)
     assert core.wake_at() is not None
+    core.take_orders()
     core.tick(5.0 + WALLTIME_GRACE + 0.9)
-    assert Kill(0, 1.0) not in core.take_orders()
+    assert not any(isinstance(order, Revoke) for order in core.take_orders())
     core.tick(5.0 + WALLTIME_GRACE + 1.0)
-    assert Kill(0, 1.0) in core.take_orders()
+    assert any(isinstance(order, Revoke) for order in core.take_orders())
+    core.looked(0, started=3, now=5.0 + WALLTIME_GRACE + 1.0 + SETTLE)
+    assert core.take_orders() == [Terminate(0, Cause.WALLTIME, GRACE, 1.0)]
+
+
+def test_a_cancelled_running_task_is_ended_and_withdrawn_when_it_is_dead() -> None:
+    """What is behind it is taken back before the signal; its worker begins nothing any more; no result counts."""
+    core = _stuck()
+    core.cancel([(0, 0)], 0.0, 2.0)
+    assert core.take_orders() == [Revoke(0, 2)]
+    core.looked(0, started=2, now=SETTLE)
+    assert core.take_orders() == [Terminate(0, Cause.CANCEL, 2.0)]
+    assert core.waiting == 3 and not core.has_answers()
+    core.cancel([(0, 0)], 0.0)
+    assert not core.has_answers(), "a plain cancel does not take it back"
+    assert core.finish(0, [_ok(0)], 1.0) == []
+    assert core.take_orders() == [Kill(0)]
+    assert _numbers(core) == {}
+    core.check_invariants()
+    assert core.died(0, started=2) == []
+    assert core.take_answers() == Answers([(0, 0)], [])
+    core.check_invariants()
+
+
+def test_the_signal_hits_no_other_task() -> None:
+    """A task that ended before the look is not ended, nor is the one behind it; one not begun is only withdrawn."""
+    core = _stuck()
+    core.cancel([(0, 0)], 0.0, 2.0)
+    core.looked(0, started=3, now=SETTLE)
+    assert core.take_orders() == [Revoke(0, 2)]
+    assert core.in_hand(0) == [(0, 0), (1, 0)]
+    assert [r.task for r in core.finish(0, [_ok(0)], 1.0)] == [0]
+    core = _stuck()
+    core.cancel([(2, 0)], 0.0, 2.0)
+    core.looked(0, started=3, now=SETTLE)
+    assert core.take_orders() == [Revoke(0, 4)]
+    assert core.take_answers() == Answers([(2, 0)], [])
+    core.check_invariants()
+
+
+def test_a_running_task_is_ended_while_the_worker_has_still_to_skip_others() -> None:
+    """Tasks were taken back from behind it before: nobody waits for the worker to come by."""
+    core = _stuck()
+    core.tick(STUCK)
+    core.looked(0, started=2, now=STUCK + SETTLE)
+    core.take_orders()
+    core.cancel([(0, 0)], 1.0, 2.0)
+    assert core.take_orders() == [Revoke(0, 2)]
+    core.looked(0, started=2, now=1.0 + SETTLE)
+    assert core.take_orders() == [Terminate(0, Cause.CANCEL, 2.0)]
+    core.check_invariants()
+
+
+def test_memory_is_looked_at_only_while_somebody_has_a_limit() -> None:
+    """A task that asked for memory is weighed, and ended at once when it has more; others never are."""
+    core = _core(2)
+    core.add([_task(0), Task(1, 0, LONG, b"", Needs(resources={"memory": 1000}))])
+    numbers = _numbers(core, 0.0)
+    rank = next(rank for rank, tasks in numbers.items() if tasks == [1])
+    assert core.wake_at() == WEIGH
+    core.tick(WEIGH)
+    assert core.take_orders() == [Weigh(rank, 1000)]
+    core.weighed(rank, 1000, 1000, WEIGH)
+    assert core.take_orders() == []
+    core.weighed(rank, 1001, 1000, 2 * WEIGH)
+    assert core.take_orders() == [Revoke(rank, 2)]
+    core.looked(rank, started=1, now=1.0)
+    assert core.take_orders() == [Terminate(rank, Cause.MEMORY, 0.0, 1000, 1001)]
+    assert [task.task for task in core.died(rank, started=1)] == [1]
+    core.tick(2.0)
+    core.tick(3.0)
+    assert core.wake_at() is None
+
+
+def test_a_share_of_memory_counts_for_all() -> None:
+    """With a limit for every worker, each that has work is weighed; what a task asks for itself goes first."""
+    core = ManagerCore(share=500)
+    core.ready(0, 0.0)
+    core.ready(1, 0.0)
+    core.add([_task(0), Task(1, 0, LONG, b"", Needs(resources={"memory": 1000}))])
+    _numbers(core, 0.0)
+    core.tick(WEIGH)
+    orders = core.take_orders()
+    assert sorted(order.limit for order in orders if isinstance(order, Weigh)) == [500, 1000]
+
+
+@pytest.mark.parametrize(("status", "passes"), [(Status.OK, True), (Status.RAISED, False)])
+def test_what_a_task_over_its_walltime_says_in_its_grace(status: Status, passes: bool) -> None:
+    """A value counts; an exception that the signal caused does not, for the walltime is the cause."""
+    core = _core(1)
+    core.add([_task(0, walltime=1.0)])
+    _numbers(core, 0.0)
+    core.tick(1.0 + WALLTIME_GRACE)
+    core.looked(0, started=1, now=1.0 + WALLTIME_GRACE + SETTLE)
+    assert bool(core.finish(0, [Result(0, 0, status)], 3.0)) is passes
+    assert Kill(0) in core.take_orders()
+    assert bool(core.died(0, started=1)) is not passes
+    core.check_invariants()
 
 
 def test_doubles_and_strangers_are_dropped() -> None:
@@ -371,6 +484,7 @@ class Walk(RuleBasedStateMachine):
         self.open: set[tuple[int, int]] = set()
         self.begun: set[tuple[int, int]] = set()
         self.asked: list[tuple[int, int]] = []
+        self.killed: set[tuple[int, int]] = set()
 
     @initialize()
     def teach(self) -> None:
@@ -390,19 +504,28 @@ class Walk(RuleBasedStateMachine):
     def _settle(self) -> None:
         for batch in self.core.assign(self.now):
             self.workers[batch.rank].send(batch.tasks)
-        for order in self.core.take_orders():
-            if isinstance(order, Revoke) and order.rank in self.workers:
-                self.workers[order.rank].revoked = order.number
-            elif isinstance(order, Look) and order.rank in self.workers:
-                self.core.looked(order.rank, self.workers[order.rank].started, self.now)
+        while orders := self.core.take_orders():
+            for order in orders:
+                self._obey(order)
         withdrawn, running = self.core.take_answers()
         for key in withdrawn:
-            assert key not in self.begun, "withdrawn although it was begun"
+            assert key not in self.begun or key in self.killed, "withdrawn although it was begun"
             self._answer(key)
             if key in self.asked:
                 self.asked.remove(key)
         for key in running:
             self.asked.remove(key)
+
+    def _obey(self, order: object) -> None:
+        if isinstance(order, Revoke) and order.rank in self.workers:
+            self.workers[order.rank].revoked = order.number
+        elif isinstance(order, Look) and order.rank in self.workers:
+            self.core.looked(order.rank, self.workers[order.rank].started, self.now)
+        elif isinstance(order, Terminate):
+            task = self.workers[order.rank].running
+            assert task is None or (task.task, task.attempt) in self.killed, "an innocent task is signalled"
+        elif isinstance(order, Kill) and order.rank in self.workers:
+            self._bury(order.rank)
 
     @rule(
         count=st.integers(1, 80),
@@ -502,16 +625,23 @@ class Walk(RuleBasedStateMachine):
     def die(self, data: st.DataObject, retire: bool) -> None:
         rank = data.draw(st.sampled_from(sorted(self.workers)))
         self._hear(rank)
-        worker = self.workers.pop(rank)
         if retire:
             self.core.retire(rank)
+        self._bury(rank)
+        self._settle()
+
+    def _bury(self, rank: int) -> None:
+        self._hear(rank)
+        worker = self.workers.pop(rank)
         lost = self.core.died(rank, worker.started)
         assert len(lost) <= 1
-        running = [] if worker.running is None else [worker.running.task]
-        assert set(running) <= {task.task for task in lost}, "a running task is not run again as if it had not begun"
+        running = worker.running
+        if running is not None and (running.task, running.attempt) not in self.killed:
+            assert running.task in {task.task for task in lost}, (
+                "a running task is not run again as if it had not begun"
+            )
         for task in lost:
             self._answer((task.task, task.attempt))
-        self._settle()
 
     @rule(seconds=st.sampled_from([SETTLE, STUCK, 1.0]))
     def wait(self, seconds: float) -> None:
@@ -530,6 +660,17 @@ class Walk(RuleBasedStateMachine):
         self.core.cancel(fresh, self.now)
         self._settle()
 
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def kill(self, data: st.DataObject) -> None:
+        """Tasks are cancelled even if they run, some of them after they were cancelled only if they do not."""
+        keys = data.draw(st.lists(st.sampled_from(sorted(self.open)), min_size=1, max_size=3, unique=True))
+        fresh = [key for key in keys if key not in self.killed]
+        self.asked += [key for key in fresh if key not in self.asked]
+        self.killed.update(fresh)
+        self.core.cancel(fresh, self.now, 1.0)
+        self._settle()
+
     @rule(really=st.integers(0, 20))
     def drain(self, really: int) -> None:
         if really == 20:
@@ -543,15 +684,16 @@ class Walk(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Left alone with working workers, everything is answered."""
-        if not self.workers:
-            self.spawn()
         for _ in range(10_000):
             if not self.open and not self.asked:
                 break
-            for rank, worker in self.workers.items():
+            if not self.workers:
+                self.spawn()
+            for rank, worker in [*self.workers.items()]:
                 while worker.running is not None or worker.inbox:
                     self._step(rank, 1e-3)
-                self._hear(rank)
+                if rank in self.workers:
+                    self._hear(rank)
                 self._settle()
             self.now += SETTLE
             self.core.tick(self.now)
