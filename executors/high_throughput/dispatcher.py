@@ -21,6 +21,8 @@ from flowlib.executors.high_throughput.taskqueue import TaskQueue
 
 _WITHDRAWN = int(Status.WITHDRAWN)
 _REMEMBERED = 1000
+MOST_SPARED = 10
+"""Losses of managers that cost a task nothing because it had not begun. Were there more, it could be their cause."""
 ADOPTED = -1
 """Function number of an attempt that a former interchange gave out: what it consists of is not known here."""
 
@@ -53,17 +55,30 @@ class Cancelled(NamedTuple):
     ask: list[tuple[Manager, list[Key]]]
 
 
+class Losses(NamedTuple):
+    """Attempts that went with a manager, beside those that are queued again.
+
+    Attributes:
+        begun: Those that its workers ran.
+        unstarted: The others.
+    """
+
+    begun: list[Key]
+    unstarted: list[Key]
+
+
 class Registration(NamedTuple):
     """What a registration brings to light.
 
     Attributes:
         manager: The manager.
-        lost: Attempts that it should have and does not.
+        lost: Attempts that it should have and does not. They never reached it, so they have not begun, but for those
+            to which that happened too often.
         ghosts: Attempts that it has and nobody waits for.
     """
 
     manager: Manager
-    lost: list[Key]
+    lost: Losses
     ghosts: list[Key]
 
 
@@ -98,6 +113,7 @@ class Dispatcher:
         self._at: dict[Key, Manager] = {}
         self._cancelling: set[Key] = set()
         self._stealing: set[Key] = set()
+        self._spared: dict[int, int] = {}
         self._ranks = Ranks(selector)
         self._dirty: set[Manager] = set()
         self._over: dict[Manager, None] = {}
@@ -159,7 +175,7 @@ class Dispatcher:
         name = facts.manager
         known = self.managers.get(name)
         reported = {(task, attempt) for task, attempt in facts.running}
-        lost: list[Key] = []
+        lost = Losses([], [])
         manager = Manager(facts, self._ranks.order(facts.block), now)
         if known is not None:
             self._ranks.remove(known)
@@ -171,7 +187,9 @@ class Dispatcher:
                     self._at[key] = manager
                 else:
                     self._forget(key)
-                    lost.append(key)
+                    spared = key not in known.begun and self._spare_loss(key)
+                    (lost.unstarted if spared else lost.begun).append(key)
+            manager.begun = known.begun & manager.running.keys()
             manager.duration, manager.prefetch = known.duration, known.prefetch
             manager.draining, manager.held = known.draining, known.held
         if adopt:
@@ -196,36 +214,69 @@ class Dispatcher:
         manager.draining, manager.held = gone.draining, gone.held
         self.managers[name] = manager
         self._dirty.add(manager)
-        return Registration(manager, [], sorted(manager.ghosts))
+        return Registration(manager, Losses([], []), sorted(manager.ghosts))
 
-    def lose(self, name: str, *, for_good: bool = False) -> list[Key]:
-        """A manager is given up, or left; returns the attempts that it had.
+    def lose(self, name: str, *, for_good: bool = False, answered: bool = False) -> Losses:
+        """A manager is given up, or left.
 
         Args:
             name: The manager.
-            for_good: It said that it ends, so it cannot come back.
+            for_good: It is known to have ended, so that it cannot come back. What it had not begun is queued again.
+            answered: It has said what became of everything that reached it.
+
+        Returns:
+            What the driver is to be told.
         """
         manager = self.managers.pop(name, None)
         if manager is None:
-            return []
+            return Losses([], [])
         self._ranks.remove(manager)
         self._over.pop(manager, None)
         self._dirty.discard(manager)
-        lost = list(manager.running)
-        for key in lost:
+        losses, again = self._judge(manager, set() if answered else manager.may_have_begun(), for_good)
+        for key in manager.running:
             self._forget(key)
+        self._queue.put_back(again)
         if not for_good:
-            manager.ghosts.update(lost)
+            manager.ghosts.update(manager.running)
             manager.running.clear()
             self._gone[name] = manager
             if len(self._gone) > _REMEMBERED:
                 del self._gone[next(iter(self._gone))]
-        return lost
+        return losses
+
+    def _judge(self, manager: Manager, begun: set[Key], for_good: bool) -> tuple[Losses, list[Task]]:
+        """What went with a manager, and what of it can be queued again as it is."""
+        losses = Losses([], [])
+        again: list[Task] = []
+        for key, task in manager.running.items():
+            if key in begun or not self._spare_loss(key):
+                losses.begun.append(key)
+            elif for_good and task.function != ADOPTED and key not in self._cancelling:
+                again.append(task)
+            else:
+                losses.unstarted.append(key)
+        return losses, again
+
+    def _spare_loss(self, key: Key) -> bool:
+        """Whether a loss may cost a task nothing."""
+        losses = self._spared[key[0]] = self._spared.get(key[0], 0) + 1
+        return losses <= MOST_SPARED
 
     def _forget(self, key: Key) -> None:
         self._at.pop(key, None)
         self._cancelling.discard(key)
         self._stealing.discard(key)
+
+    def _forgive(self, results: Iterable[Result]) -> None:
+        for result in results:
+            self._spared.pop(result.task, None)
+
+    def begun(self, name: str, keys: Iterable[Key]) -> None:
+        """A manager's workers run these."""
+        manager = self.managers.get(name)
+        if manager is not None:
+            manager.begun.update(key for key in keys if key in manager.running)
 
     def heard(self, name: str, now: float) -> None:
         """A manager gave a sign of life."""
@@ -322,6 +373,8 @@ class Dispatcher:
                 self._drop(sender, key, now)
                 continue
             task = manager.running.pop(key)
+            if manager.begun:
+                manager.begun.discard(key)
             if manager is not last:
                 self._dirty.add(manager)
                 if last is not None and not last.used:
@@ -338,6 +391,8 @@ class Dispatcher:
                 seconds += result.ended - result.started
                 timed += 1
             accepted.append(result)
+        if self._spared:
+            self._forgive(accepted)
         if last is not None:
             if timed:
                 last.learn(max(0.0, seconds), timed)
@@ -501,6 +556,7 @@ class Dispatcher:
         for name, manager in self.managers.items():
             assert name == manager.name
             assert not manager.ghosts & manager.running.keys()
+            assert manager.begun <= manager.running.keys()
             assert all(self._at.get(key) is manager for key in manager.running)
         assert self._cancelling <= self._at.keys() and self._stealing <= self._at.keys()
         for rank, manager in self._ranks.members():

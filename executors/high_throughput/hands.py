@@ -63,6 +63,7 @@ class Worker:
         known: Functions that it has.
         first: The first in hand, which it runs or is about to.
         first_since: When that became the first.
+        told: The one of which the interchange knows that it has begun.
         kill_at: When that must have ended.
         revoked: The number from which on its tasks are taken back.
         look_at: When to look what that caught.
@@ -82,6 +83,7 @@ class Worker:
         "sent",
         "skips",
         "state",
+        "told",
     )
 
     def __init__(self, rank: int) -> None:
@@ -93,6 +95,7 @@ class Worker:
         self.known: set[int] = set()
         self.first: Entry | None = None
         self.first_since = 0.0
+        self.told: Entry | None = None
         self.kill_at: float | None = None
         self.revoked = 0
         self.look_at = 0.0

@@ -95,6 +95,7 @@ class Interchange:
         self._from_manager: dict[type, Callable[[str, Any], None]] = {
             m.NotCancelled: self._on_not_cancelled,
             m.Goodbye: self._on_goodbye,
+            m.Begun: lambda name, message: self._core.begun(name, message.tasks),
             m.Drain: lambda name, message: self._on_draining(name, message.reason),
             m.Heartbeat: lambda name, message: None,
         }
@@ -215,6 +216,12 @@ class Interchange:
         self._flush_answers()
         payload = lost_payload(manager.facts, reason)
         self._tell_results(manager.name, [m.Result(t, a, m.Status.LOST, payload) for t, a in keys])
+
+    def _tell_unstarted(self, manager: Manager, keys: Sequence[Key]) -> None:
+        """The driver launches these again, at no charge: the manager may still come back with them."""
+        if keys:
+            self._flush_answers()
+            self._tell_results(manager.name, [m.Result(t, a, m.Status.WITHDRAWN) for t, a in keys])
 
     def _tell_change(self, facts: m.Register, change: str, reason: str = "", *, details: bool = False) -> None:
         self._tell(
@@ -450,7 +457,8 @@ class Interchange:
             "manager %s on %s, block %s, %d workers, is %s",
             *(manager.name, manager.facts.host, manager.facts.block, manager.slots, "back" if again else "here"),
         )
-        self._tell_lost(manager, registration.lost, "its connection broke, and what was under way is gone")
+        self._tell_lost(manager, registration.lost.begun, "its connection broke, and what was under way is gone")
+        self._tell_unstarted(manager, registration.lost.unstarted)
         if registration.ghosts:
             self._send(manager.name, m.Cancel(registration.ghosts))
         self._tell_change(manager.facts, "registered", "again" if again else "", details=not again)
@@ -464,13 +472,18 @@ class Interchange:
         if registration is not None:
             self._welcome(registration, again=True)
 
-    def _give_up(self, name: str, reason: str, *, for_good: bool = False) -> None:
+    def _give_up(self, name: str, reason: str, *, for_good: bool = False, answered: bool = False) -> None:
         manager = self._core.managers.get(name)
         if manager is None:
             return
-        lost = self._core.lose(name, for_good=for_good)
-        log.warning("manager %s on %s is lost with %d tasks: %s", name, manager.facts.host, len(lost), reason)
-        self._tell_lost(manager, lost, reason)
+        had = len(manager.running)
+        begun, unstarted = self._core.lose(name, for_good=for_good, answered=answered)
+        log.warning(
+            "manager %s on %s is lost with %d tasks, of which %d had begun: %s",
+            *(name, manager.facts.host, had, len(begun), reason),
+        )
+        self._tell_lost(manager, begun, reason)
+        self._tell_unstarted(manager, unstarted)
         self._tell_change(manager.facts, "lost", reason)
 
     def _on_gone(self, identity: bytes) -> None:
@@ -495,7 +508,7 @@ class Interchange:
         if manager is None:
             return
         if manager.running:
-            self._give_up(name, message.reason or "it ended before its tasks did", for_good=True)
+            self._give_up(name, message.reason or "it ended before its tasks did", for_good=True, answered=True)
             return
         self._core.lose(name, for_good=True)
         log.info("manager %s on %s has left: %s", name, manager.facts.host, message.reason or "it is done")

@@ -145,7 +145,7 @@ class Manager:
         """Wait for something, and do all that follows from it."""
         connection, core, pool, contact = self._connection, self._core, self._pool, self._contact
         asleep_from = time.monotonic()
-        due = (contact.check_at, core.wake_at(), pool.wake_at(), self._leave_at, self._drain_at)
+        due = (contact.check_at, core.wake_at(), core.tell_at, pool.wake_at(), self._leave_at, self._drain_at)
         wake_at = min(at for at in due if at is not None)
         timeout = 0.0 if connection.readable() else max(0.0, wake_at - asleep_from)
         events = self._selector.select(timeout)
@@ -198,6 +198,14 @@ class Manager:
             self._drain(f"its drain_period of {self._block.drain_period:g} s is over")
         self._pool.tick(now, contact.threshold)
         self._core.tick(now)
+        if self._core.tell_at is not None and now >= self._core.tell_at:
+            begun = self._core.begun(self._started, now)
+            if begun:
+                self._tell(m.Begun(begun))
+
+    def _started(self, rank: int) -> int:
+        """The number of the task that a worker began last."""
+        return self._pool.page.cells[rank * pages.CELLS + pages.STARTED]
 
     def _unreachable(self) -> str:
         patience = self._block.address_probe_timeout
@@ -231,15 +239,24 @@ class Manager:
 
     def _finish(self) -> None:
         """Kill what runs, say what is lost and goodbye."""
-        if self._exit is None:
+        broken = self._exit is None
+        if broken:
             # An exception leaves the loop; it must not leave processes.
             self._exit, self._reason = 1, "an error in the manager; its log says which"
         self._pool.end()
-        lost = self._core.abandon()
+        if not broken:
+            for rank in range(self._facts.slots):
+                self._collect(rank)
+        lost, unstarted = self._core.abandon(self._started)
+        self._pool.page.close()
+        if broken:
+            # One of these may be what it cannot stand, and must not go on to the next manager for ever.
+            lost, unstarted = lost + unstarted, []
         if lost:
             facts = self._facts
             payload = manager_lost(facts.name, facts.host, self._reason, facts.log)
             self._results += [m.Result(task, attempt, m.Status.LOST, payload) for task, attempt in lost]
+        self._results += [m.Result(task, attempt, m.Status.WITHDRAWN) for task, attempt in unstarted]
         self._tell_answers()
         self._tell_results()
         self._tell(m.Goodbye(self._reason))
@@ -289,6 +306,7 @@ class Manager:
         self._tell(self._facts.registration([*self._core.keys(), *self._unconfirmed.keys()]))
         for frames in self._unconfirmed.frames():
             self._connection.send(frames)
+        self._core.tell_again(self._now)
         if self._core.draining:
             self._tell(m.Drain(self._reason))
 
@@ -400,8 +418,7 @@ class Manager:
         if not worker.ready:
             self._on_bad_start(worker, death)
         self._collect(rank)
-        started = self._pool.page.cells[rank * pages.CELLS + pages.STARTED]
-        for task in self._core.died(rank, started):
+        for task in self._core.died(rank, self._started(rank)):
             status, payload = self._judge(worker, death)
             self._results.append(m.Result(task.task, task.attempt, status, payload, worker=rank))
             log.warning(
@@ -467,7 +484,7 @@ class Manager:
                     self._collect(order.rank)
                 elif isinstance(order, Look):
                     self._collect(order.rank)
-                    core.looked(order.rank, cells[order.rank * pages.CELLS + pages.STARTED], self._now)
+                    core.looked(order.rank, self._started(order.rank), self._now)
                 elif worker is None:
                     # It died meanwhile, which is being told.
                     continue

@@ -12,7 +12,8 @@ no other task, however short they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from flowlib.executors.high_throughput.hands import Entry, Queue, State, Worker
 from flowlib.executors.high_throughput.manager_orders import (
@@ -38,6 +39,8 @@ STUCK = 0.020
 """Seconds after which the tasks behind a running one are taken back."""
 STUCK_BESIDE_IDLE = 0.005
 """The same while another worker has nothing to do."""
+BEGUN_AFTER = 0.010
+"""Seconds after which the interchange is told that a task has begun."""
 SETTLE = 0.001
 """Seconds between a revocation and looking at what it caught."""
 WALLTIME_GRACE = 1.0
@@ -54,6 +57,18 @@ _WITHDRAWN = int(Status.WITHDRAWN)
 _UNKNOWN = 1e9
 
 
+class Abandoned(NamedTuple):
+    """The tasks of a manager that ends.
+
+    Attributes:
+        begun: Those that workers had begun.
+        unstarted: The others.
+    """
+
+    begun: list[Key]
+    unstarted: list[Key]
+
+
 class ManagerCore:
     """The decisions of one manager.
 
@@ -62,6 +77,10 @@ class ManagerCore:
     Args:
         grace: Seconds between SIGTERM and SIGKILL for a task over its walltime.
         share: Bytes that a task may use which asks for no memory; None for no limit.
+
+    Attributes:
+        draining: It takes no more tasks.
+        tell_at: When to ask for ``begun``; None for not before something happens.
 
     Example:
         >>> core = ManagerCore()
@@ -90,6 +109,7 @@ class ManagerCore:
         self._running: list[Key] = []
         self._check_at: float | None = None
         self.draining = False
+        self.tell_at: float | None = None
 
     # ---------------------------------------------------------------------------------------------------------- looking
 
@@ -173,14 +193,51 @@ class ManagerCore:
             for worker in self._workers.values():
                 worker.known.discard(function)
 
-    def abandon(self) -> list[Key]:
-        """Forget every task, because the manager ends; they are the caller's to answer."""
-        keys = list(self._entries)
+    def begun(self, started: Callable[[int], int], now: float) -> list[Key]:
+        """What the interchange is to be told: tasks that have been running for a while, each once.
+
+        Args:
+            started: Tells the number of the task that a worker began last.
+            now: Time.
+        """
+        told: list[Key] = []
+        more = False
+        for rank, worker in self._workers.items():
+            first = worker.first
+            if first is None or first is worker.told:
+                continue
+            # What it finished before may still be in its outbox.
+            if now >= worker.first_since + BEGUN_AFTER and started(rank) == first.number:
+                worker.told = first
+                told.append(first.key)
+            else:
+                more = True
+        # Not when the next one is due: workers out of step would have all of them looked at for each.
+        self.tell_at = now + BEGUN_AFTER if more else None
+        return told
+
+    def tell_again(self, now: float) -> None:
+        """There is a new connection: whoever is there may not know what has begun."""
+        for worker in self._workers.values():
+            worker.told = None
+        self.tell_at = now
+
+    def abandon(self, started: Callable[[int], int]) -> Abandoned:
+        """Forget every task, because the manager ends; they are the caller's to answer.
+
+        Args:
+            started: Tells the number of the task that a worker began last.
+        """
+        abandoned = Abandoned([], [])
+        for key, entry in self._entries.items():
+            worker = entry.worker
+            began = worker is not None and entry.number <= started(worker.rank)
+            (abandoned.begun if began else abandoned.unstarted).append(key)
         self._entries.clear()
         self._queue.clear()
         for worker in self._workers.values():
             worker.hand.clear()
-        return keys
+        return abandoned
 
     # ---------------------------------------------------------------------------------------------------- the workers
 
@@ -299,6 +356,8 @@ class ManagerCore:
     def _new_first(self, worker: Worker, now: float) -> None:
         worker.first = worker.hand[0]
         worker.first_since = now
+        if self.tell_at is None:
+            self.tell_at = now + BEGUN_AFTER
         needs = worker.first.task.needs
         if needs is not None and needs.resources and "memory" in needs.resources and self._weigh_at is None:
             self._weigh_at = now + WEIGH

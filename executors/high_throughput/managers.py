@@ -29,6 +29,7 @@ class Manager:
         slots: Workers.
         prefetch: Most tasks it gets beyond its workers, as things are now.
         running: What it has, with the task.
+        begun: What of that it said its workers run.
         ghosts: What it still has of a former connection that nobody waits for any more.
         known: Functions whose bodies it has.
         duration: Moving average of its tasks' seconds; None before the first.
@@ -43,6 +44,7 @@ class Manager:
 
     __slots__ = (
         "_adaptive",
+        "begun",
         "cut",
         "draining",
         "duration",
@@ -69,6 +71,7 @@ class Manager:
         self.order = order
         self.rank = NOWHERE
         self.running: dict[Key, Task] = {}
+        self.begun: set[Key] = set()
         self.ghosts: set[Key] = set()
         self.known: set[int] = set()
         self.duration: float | None = None
@@ -87,6 +90,23 @@ class Manager:
     def open(self) -> bool:
         """Whether it takes tasks at all."""
         return not (self.draining or self.held or self.cut)
+
+    def may_have_begun(self) -> set[Key]:
+        """What its workers run, as far as one can tell from here.
+
+        Beside the tasks that it said have begun, each of its other workers may have begun one in the moment before it
+        fell silent: the most important that it got first, since managers hand out in that order.
+        """
+        begun = self.begun & self.running.keys()
+        unsure = self.slots - len(begun)
+        if unsure > 0:
+            order = sorted(self.running, key=self._priority)
+            begun.update([key for key in order if key not in begun][:unsure])
+        return begun
+
+    def _priority(self, key: Key) -> float:
+        needs = self.running[key].needs
+        return 0.0 if needs is None else -needs.priority
 
     def learn(self, seconds: float, tasks: int) -> None:
         """Take into account that ``tasks`` tasks took ``seconds`` in all; a turn to longer ones counts at once."""

@@ -289,6 +289,15 @@ class Goodbye(msgspec.Struct, array_like=True, tag=23):
     reason: str = ""
 
 
+class Begun(msgspec.Struct, array_like=True, tag=24):
+    """From a manager: workers have been running these for a while. Of the shortest tasks nothing is said.
+
+    Should the manager be lost, they have been lost with it, and those that had not begun have not.
+    """
+
+    tasks: list[tuple[int, int]]
+
+
 # ------------------------------------------------------------------------------------------ driver <-> interchange
 
 
@@ -452,6 +461,7 @@ Message = (
     | Registered
     | Rejected
     | Goodbye
+    | Begun
     | Setup
     | Bound
     | Admit

@@ -370,7 +370,7 @@ class Pool:
         self._wake_at = min(due, default=None)
 
     def end(self) -> None:
-        """Kill everything. What is left then hangs in the kernel."""
+        """Kill everything. What is left then hangs in the kernel. The page tells how far the workers came."""
         for worker in [*self.workers.values()]:
             if not worker.closed:
                 worker.closed = True
@@ -379,7 +379,6 @@ class Pool:
         self.workers.clear()
         self._drop_template(END_PATIENCE + _UNTIL_KILLED)
         processes.kill_children(spare=(), patience=END_PATIENCE)
-        self.page.close()
 
 
 def _safe_path() -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowlib.executors.high_throughput.dispatcher import Dispatcher
+from flowlib.executors.high_throughput.dispatcher import MOST_SPARED, Dispatcher
 from flowlib.executors.high_throughput.managers import LONG_TASK, Key
 from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
 from flowlib.executors.high_throughput.ranks import SELECTORS
@@ -54,14 +54,15 @@ class Walk:
         self.functions: dict[str, set[int]] = {}
         self.away: dict[str, Register] = {}
         self.facts: dict[str, Register] = {}
+        self.begun: dict[str, set[Key]] = {}
 
     def step(self) -> None:
         """One random event, and what follows from it at once."""
         self.now += self.rng.random()
         move = self.rng.choices(
             [self.submit, self.come, self.finish, self.cancel, self.lose, self.return_, self.reconnect, self.steal,
-             self.give_back, self.drain, self.kill, self.bury],
-            [8, 2, 12, 3, 1, 1, 1, 3, 1, 1, 2, 2],
+             self.give_back, self.drain, self.kill, self.bury, self.begin],
+            [8, 2, 12, 3, 1, 1, 1, 3, 1, 1, 2, 2, 4],
         )[0]  # fmt: skip
         move()
         self.hand_out()
@@ -82,7 +83,7 @@ class Walk:
             facts = manager(name, self.rng.randrange(1, 6), self.rng.choice([-1, 0, 0, 3]), str(self.rng.randrange(3)))
             self.facts[name] = facts
             self.holds[name], self.functions[name] = {}, set()
-            assert self.core.register(facts, self.now).lost == []
+            assert self.core.register(facts, self.now).lost == ([], [])
 
     def some(self, name: str) -> list[Key]:
         keys = list(self.holds[name])
@@ -156,10 +157,32 @@ class Walk:
             name = self.rng.choice(list(self.holds))
             held = self.holds.pop(name)
             self.away[name] = self.facts[name]
-            for key in self.core.lose(name, for_good=self.rng.random() < 0.3):
-                self.answers[key] += 1
-                held.pop(key)
-            assert not held or all(self.answers[key] == 1 for key in held)
+            told = self.begun.pop(name, set()) & held.keys()
+            for_good, answered = self.rng.random() < 0.5, self.rng.random() < 0.2
+            had = {key for key, place in self.core.places() if place == name}
+            begun, unstarted = self.core.lose(name, for_good=for_good, answered=answered)
+            slots = self.facts[name].slots
+            if answered:
+                assert not begun
+            else:
+                assert told & had <= set(begun), "what is known to have begun is lost"
+                assert len(begun) == min(len(had), max(slots, len(told & had))), "no more than workers can run"
+            again = had.difference(begun, unstarted)
+            waiting = {key for key, place in self.core.places() if not place}
+            assert again <= waiting and (for_good or not again)
+            assert not for_good or set(unstarted) <= self.asked, "only what is cancelled is not queued again"
+            self.answers.update([*begun, *unstarted])
+
+    def begin(self) -> None:
+        """A manager says that workers have begun some of what it has, and no more than it has workers."""
+        if self.holds:
+            name = self.rng.choice(list(self.holds))
+            begun = self.begun.setdefault(name, set())
+            begun.intersection_update(self.holds[name])
+            room = self.facts[name].slots - len(begun)
+            fresh = [key for key in self.some(name) if key not in begun][: max(0, room)]
+            begun.update(fresh)
+            self.core.begun(name, [*fresh, (10**6, 0)])
 
     def return_(self) -> None:
         """A manager that was given up is heard again, in one of two ways, and still finishes things."""
@@ -182,7 +205,9 @@ class Walk:
             known = self.core.register(manager(name, f.slots, f.prefetch, f.block, kept), self.now)
             self.functions[name] = set()
             assert not known.ghosts
-            for key in known.lost:
+            begun = self.begun.get(name, set())
+            assert all(key in begun for key in known.lost.begun) and not begun & set(known.lost.unstarted)
+            for key in [*known.lost.begun, *known.lost.unstarted]:
                 self.answers[key] += 1
                 del self.holds[name][key]
 
@@ -208,7 +233,7 @@ class Walk:
         for _ in range(10_000):
             if not any(True for _ in self.core.places()):
                 break
-            if not any(m.open for m in self.core.managers.values()):
+            if not any(m.open and not m.ghosts for m in self.core.managers.values()):
                 name = f"last{self.next}-{len(self.facts)}"
                 self.facts[name] = manager(name, 4)
                 self.holds[name], self.functions[name] = {}, set()
@@ -367,7 +392,7 @@ def test_late_results_are_dropped() -> None:
     core.register(manager("m", 2), 0.0)
     core.submit(map(task, range(2)))
     given(core)
-    assert core.lose("m") == [(0, 0), (1, 0)]
+    assert core.lose("m") == ([(0, 0), (1, 0)], [])
     back = core.revive("m", 5.0)
     assert back is not None and back.ghosts == [(0, 0), (1, 0)]
     core.submit([task(0, attempt=1), task(1, attempt=1)])
@@ -385,7 +410,7 @@ def test_reconnection_keeps_what_runs() -> None:
     given(core)
     assert [r.task for r in core.finish("", [ok(0)], 1.0)] == [0], "sent before the registration, on the new connection"
     again = core.register(manager("m", 3, running=[(1, 0), (77, 0)]), 2.0)
-    assert again.lost == [(2, 0)] and again.ghosts == [(77, 0)]
+    assert again.lost == ([], [(2, 0)]) and again.ghosts == [(77, 0)]
     assert [r.task for r in core.finish("m", [ok(1), ok(2)], 3.0)] == [1]
 
 
@@ -403,6 +428,76 @@ def test_unsent_tasks_are_queued_again() -> None:
     core.register(manager("m", 1), 2.0)
     (part,) = core.assign()
     assert part.functions == [1], "the body did not arrive either"
+
+
+def _lost_with(prefetch: int, begun: list[int], *tasks: Task, for_good: bool = True) -> tuple[Any, dict[str, Any]]:
+    """What goes with a manager of two workers that has these tasks; what another one of two gets then."""
+    core = Dispatcher()
+    core.register(manager("m", 2, prefetch), 0.0)
+    core.submit(tasks)
+    given(core)
+    core.begun("m", [(number, 0) for number in begun])
+    core.register(manager("n", 9), 1.0)
+    core.drain("n")
+    lost = core.lose("m", for_good=for_good)
+    core.register(manager("o", 9), 2.0)
+    return lost, given(core)
+
+
+def test_lost_managers_cost_only_what_has_begun() -> None:
+    """What a dead manager's workers had not begun is queued again as it is, in its order, before others."""
+    lost, after = _lost_with(3, [1, 3], *map(task, range(6)))
+    assert lost == ([(1, 0), (3, 0)], [])
+    assert after == {"o": [0, 2, 4, 5]}
+
+
+def test_workers_of_which_nothing_is_known_run_what_came_first() -> None:
+    """A worker may have begun a task in the last moment: the most important that the manager got first."""
+    assert _lost_with(3, [3], *map(task, range(5)))[0].begun == [(0, 0), (3, 0)]
+    assert _lost_with(3, [], task(0), task(1), task(2, 5.0))[0].begun == [(2, 0), (0, 0)]
+
+
+def test_silent_managers_tasks_get_another_attempt() -> None:
+    """A manager that may come back keeps its attempts; those that had not begun are told apart."""
+    lost, after = _lost_with(3, [0, 1], *map(task, range(4)), for_good=False)
+    assert lost == ([(0, 0), (1, 0)], [(2, 0), (3, 0)])
+    assert after == {}
+
+
+def test_a_manager_that_said_goodbye_had_begun_nothing_more() -> None:
+    """It answered what it had, so what is left never reached it."""
+    core = Dispatcher()
+    core.register(manager("m", 2), 0.0)
+    core.submit(map(task, range(2)))
+    given(core)
+    assert core.lose("m", for_good=True, answered=True) == ([], [])
+    assert core.waiting == 2
+
+
+def test_a_task_that_is_always_there_when_managers_die_pays_at_last() -> None:
+    """Losses before the beginning cost nothing, but not for ever: the manager may die of receiving the task."""
+    core = Dispatcher()
+    core.submit([task(7)])
+    for n in range(MOST_SPARED):
+        core.register(manager(f"m{n}"), 0.0)
+        assert given(core) == {f"m{n}": [7]}
+        assert core.lose(f"m{n}", for_good=True, answered=True) == ([], [])
+    core.register(manager("last"), 0.0)
+    given(core)
+    assert core.lose("last", for_good=True, answered=True) == ([(7, 0)], [])
+
+
+def test_cancelled_attempts_of_a_dead_manager_stay_away() -> None:
+    """What the driver wanted to cancel is answered, not queued again."""
+    core = Dispatcher()
+    core.register(manager("m", 1, 2), 0.0)
+    core.submit(map(task, range(3)))
+    given(core)
+    core.begun("m", [(0, 0)])
+    core.begun("stranger", [(1, 0)])
+    core.cancel([(1, 0)])
+    assert core.lose("m", for_good=True) == ([(0, 0)], [(1, 0)])
+    assert [key for key, _ in core.places()] == [(2, 0)]
 
 
 def test_idle_blocks() -> None:

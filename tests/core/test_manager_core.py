@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from flowlib.executors.high_throughput.manager_core import (
     AHEAD,
+    BEGUN_AFTER,
     GRACE,
     MOST_AHEAD,
     SETTLE,
@@ -417,6 +418,38 @@ def test_what_a_task_over_its_walltime_says_in_its_grace(status: Status, passes:
     assert Kill(0) in core.take_orders()
     assert bool(core.died(0, started=1)) is not passes
     core.check_invariants()
+
+
+def test_what_runs_for_a_while_is_told_once() -> None:
+    """The interchange hears of long tasks that they have begun, of short ones and of waiting ones nothing."""
+    core = _core()
+    core.add([_task(i) for i in range(4)])
+    assert core.tell_at is None
+    core.assign(5.0)
+    assert core.tell_at == 5.0 + BEGUN_AFTER
+    started = {0: 1, 1: 0}
+    later = 5.0 + 2 * BEGUN_AFTER
+    assert core.begun(started.__getitem__, later) == [(0, 0)]
+    assert core.tell_at == later + BEGUN_AFTER, "the other worker has not looked at its task yet"
+    started[1] = 1
+    assert core.begun(started.__getitem__, later + BEGUN_AFTER) == [(1, 0)]
+    assert core.tell_at is None, "nothing is due while nothing changes"
+    core.finish(0, [_ok(0)], later)
+    core.assign(later)
+    assert core.begun({0: 2, 1: 1}.__getitem__, later) == []
+    core.tell_again(later)
+    assert core.tell_at == later
+    assert sorted(core.begun({0: 2, 1: 1}.__getitem__, later + BEGUN_AFTER)) == [(1, 0), (2, 0)]
+
+
+def test_abandoned_tasks_are_told_apart() -> None:
+    """A manager that ends knows what its workers had begun, also of several that one has in hand."""
+    core = _taught(1)
+    core.add([_task(i, SHORT) for i in range(4)])
+    core.assign(0.0)
+    core.add([_task(9)])
+    assert core.abandon(lambda rank: 3) == ([(0, 0), (1, 0)], [(2, 0), (3, 0), (9, 0)])
+    assert len(core) == 0
 
 
 def test_doubles_and_strangers_are_dropped() -> None:

@@ -52,13 +52,16 @@ def loaded(tmp_path: Path) -> Loader:
     """Loads a kernel with short heartbeats."""
 
     @contextmanager
-    def load(blocks: int = 1, way: str = "short", restarts: int = 3, **config: Any) -> Iterator[flowlib.DataFlowKernel]:
+    def load(
+        blocks: int = 1, way: str = "short", restarts: int = 3, prefetch: int = 0, **config: Any
+    ) -> Iterator[flowlib.DataFlowKernel]:
         executor = HighThroughputExecutor(
             label="fragile",
             address="127.0.0.1",
             max_workers_per_node=2,
             heartbeat_period=1,
             heartbeat_threshold=THRESHOLD,
+            prefetch_capacity=prefetch,
             provider=LocalProvider(init_blocks=blocks, min_blocks=blocks, max_blocks=blocks),
         )
         executor.short_way = way == "short"
@@ -234,3 +237,42 @@ def test_manager_killed_until_the_budget_is_spent(loaded: Loader, tmp_path: Path
         error = python_app(kill_manager)().exception(60)
         assert isinstance(error, LostError), repr(error)
         assert python_app(os.getpid)().result(30) > 0
+
+
+@python_app
+def begin(path: str, i: int) -> int:
+    """Leaves a line when it begins, another a while later, and takes its time."""
+    import os
+    import time
+
+    for name, seconds in ((path, 0.1), (path + "-settled", 0.9)):
+        fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(fd, b"%d\n" % i)
+        os.close(fd)
+        time.sleep(seconds)
+    return i
+
+
+@pytest.mark.parametrize("way", ["short", "zmq"])
+@pytest.mark.parametrize("how", ["KILL", "TERM", "STOP"])
+def test_unstarted_tasks_pay_nothing(loaded: Loader, tmp_path: Path, how: str, way: str) -> None:
+    """With no budget for losses, a lost manager costs what its workers had begun, and what only waited there runs on."""
+    path = tmp_path / "begun"
+    with loaded(blocks=2, way=way, prefetch=6, lost_retries=0):
+        futures = [begin(str(path), i) for i in range(16)]
+        _wait_for_lines(tmp_path / "begun-settled", 4)
+        victim = _signal("manager", getattr(signal, f"SIG{how}"), random.Random(SEED))
+        try:
+            _, pending = wait(futures, timeout=DEADLINE + 20)
+            assert not pending, f"{len(pending)} futures are not done"
+        finally:
+            if victim.is_running():
+                victim.send_signal(signal.SIGCONT)
+        lost = {i for i, f in enumerate(futures) if f.exception() is not None}
+        assert all(isinstance(futures[i].exception(), LostError) for i in lost)
+        assert [f.result() for i, f in enumerate(futures) if i not in lost] == [i for i in range(16) if i not in lost]
+        runs = collections.Counter(map(int, path.read_text().split()))
+        assert lost <= set(runs), "what fails had begun, and was not tried again"
+        assert len(lost) <= 2, "a manager of two workers runs two tasks"
+        assert how == "STOP" or set(runs.values()) == {1}, "what had begun is not begun again"
+        assert how != "KILL" or len(lost) == 2
