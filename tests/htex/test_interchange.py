@@ -472,10 +472,11 @@ def test_bad_hosts_are_quarantined(start: Any) -> None:
     bad = driver.manager(manager="bad", host="bad", slots=1, prefetch=0)
     good = driver.manager(manager="good", host="good", slots=1, prefetch=0)
     driver.tasks(*range(40))
-    for _ in range(6):
-        for manager, status in ((good, m.Status.OK), (bad, m.Status.WORKER_LOST)):
+    for manager, status, times in ((good, m.Status.OK, 6), (bad, m.Status.WORKER_LOST, 5)):
+        for _ in range(times):
             tasks = manager.expect(m.Tasks).tasks
             manager.send(m.Results([m.Result(t.task, t.attempt, status, b"") for t in tasks]))
+        driver.results(times)
     change = driver.change("quarantined")
     assert (change.manager, change.host) == ("bad", "bad") and "lost their worker there" in change.reason
     again = driver.manager(register=False, manager="bad-2", host="bad", slots=1, prefetch=0)
