@@ -12,7 +12,10 @@ from flowlib.rundirs import EVENT_LOG, find_run
 from flowlib.version import VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+_COMMANDS = ["events"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,10 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: The arguments make no sense (2), or only help or the version was asked for (0).
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    _check_command(parser, given)
+    options = parser.parse_args(given)
     try:
         if options.command == "events":
-            _events(options.run, options.json)
+            _events(options.run, options.form)
         else:
             parser.print_help()
         sys.stdout.flush()
@@ -51,7 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     events = commands.add_parser(
         "events", help="show what happened in a run", description="Show what happened in a run, record by record."
     )
-    events.add_argument("--json", action="store_true", help="one JSON object per line")
+    form = events.add_mutually_exclusive_group()
+    for name, text in (
+        ("json", "one JSON object per line"),
+        ("failed", "the tasks that failed, with the reason"),
+        ("summary", "a line for each app"),
+    ):
+        form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
     events.add_argument(
         "run",
         nargs="?",
@@ -61,14 +72,34 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _events(run: str | None, as_json: bool) -> None:
+def _check_command(parser: argparse.ArgumentParser, given: list[str]) -> None:
+    if given and not given[0].startswith("-") and given[0] not in _COMMANDS:
+        from flowlib.suggest import closest
+
+        near = closest(given[0], _COMMANDS)
+        hint = f"did you mean {near!r}?" if near else f"there is {', '.join(map(repr, _COMMANDS))}"
+        parser.error(f"{given[0]!r} is no command: {hint}")
+
+
+def _lines(records: Iterable[Sequence[Any]], form: str | None) -> Iterable[str]:
+    from flowlib.events import render
+
+    if form == "json":
+        return render.json_lines(records)
+    if form is None:
+        return render.text_lines(records)
+    from flowlib.events.digest import Digest
+
+    digest = Digest(records)
+    return digest.failed() if form == "failed" else digest.summary()
+
+
+def _events(run: str | None, form: str | None) -> None:
     from flowlib.events.reader import EventReader
-    from flowlib.events.render import json_lines, text_lines
 
     path = run if run is not None and os.path.isfile(run) else os.path.join(find_run(run), EVENT_LOG)
     with EventReader(path) as reader:
-        render = json_lines if as_json else text_lines
-        for line in render(reader.read()):
+        for line in _lines(reader.read(), form):
             sys.stdout.write(line + "\n")
         for damage in reader.damage:
             sys.stderr.write(f"flowlib: {path}: {damage.length} bytes at {damage.offset} are damaged, left out\n")

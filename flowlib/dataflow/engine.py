@@ -382,7 +382,10 @@ class Engine:
             if calls:
                 effects.calls += calls
         effects.ended.append(record)
-        self.emit((_DONE, now, record.id, int(state)))
+        if state is FAILED:
+            self.emit((_DONE, now, record.id, int(state), _told(outcome)))
+        else:
+            self.emit((_DONE, now, record.id, int(state)))
 
     def _seal(self, effects: Effects) -> None:
         """Settle those that the graph found dead, with the lock still held; an exception is made when one asks."""
@@ -624,6 +627,16 @@ def _is_lifted(future: Future[Any]) -> bool:
 
 def _outstanding(lane: Lane) -> int:
     return lane.outstanding
+
+
+def _told(outcome: Failed) -> str:
+    """Why a task failed, for the event log, where no attempt has told it; "" where one has, or only its code could."""
+    if type(outcome) is not Failed:
+        return ""
+    kind = type(outcome.error)
+    # The text of other exceptions is made by users' code, which must not run here.
+    known = kind.__module__ == "builtins" or kind.__module__ == "flowlib.errors"
+    return f"{kind.__name__}: {outcome.error}" if known else kind.__name__
 
 
 def _text(error: BaseException) -> str:

@@ -53,7 +53,10 @@ class Code:
     none; ``error_type`` and ``error_text``: "" if it succeeded, else the class and at most 2 000 characters.
     """
     TASK_DONE: Final = 13
-    """The kernel, exactly once per task that ends. ``state``: a ``flowlib.dataflow.states.States``."""
+    """The kernel, exactly once per task that ends. ``state``: a ``flowlib.dataflow.states.States``.
+
+    ``reason``: why it failed, where no ``TRY_ENDED`` tells it; not there for other states.
+    """
     TASK_JOINING: Final = 14
     """The kernel, when a join app's body returned. ``waits``: the tasks that it returned."""
     TASK_STREAMS: Final = 15
@@ -110,7 +113,7 @@ FIELDS: Mapping[int, tuple[str, ...]] = {
         *("time", "task", "attempt", "status", "started", "ended"),
         *("manager", "worker", "error_type", "error_text"),
     ),
-    Code.TASK_DONE: ("time", "task", "state"),
+    Code.TASK_DONE: ("time", "task", "state", "reason"),
     Code.TASK_JOINING: ("time", "task", "waits"),
     Code.TASK_STREAMS: ("time", "task", "stdout", "stderr"),
     Code.NOTE: ("time", "task", "attempt", "kind", "body"),

@@ -110,3 +110,46 @@ def test_reader_that_leaves(in_tmp: Path) -> None:
         child.kill()
         child.wait(10)
         child.stderr.close()
+
+
+def test_failed_and_summary(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Why tasks failed and what became of each app, from a real run."""
+    import flowlib
+    from flowlib.config import Config
+    from flowlib.executors import ThreadPoolExecutor
+
+    @flowlib.python_app
+    def invert(x: float) -> float:
+        return 1 / x
+
+    @flowlib.join_app
+    def nothing() -> None:
+        return None
+
+    with flowlib.load(Config(executors=[ThreadPoolExecutor()], retries=1)):
+        bad = invert(0)
+        behind = invert(bad)
+        futures = [invert(2), bad, behind, nothing()]
+        assert [type(f.exception()).__name__ for f in futures] == [
+            *("NoneType", "ZeroDivisionError", "DependencyError", "TypeError")
+        ]
+    assert main(["events", "--failed"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "3 of 4 tasks failed"
+    first, second, third = sorted(lines[1:])
+    assert first == "task 0 (invert): ZeroDivisionError: division by zero (the last of 2 tries)"
+    assert second == "task 1 (invert): not run, because task 0 (invert) failed"
+    assert third.startswith("task 3 (nothing): TypeError: join_app body must return a Future")
+    assert all(len(line) <= 160 for line in lines)
+    assert main(["events", "--summary"]) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert table[1][:8] == ["invert", "3", "dep_fail", "1,", "exec_done", "1,", "failed", "1"]
+    assert table[2][:4] == ["nothing", "1", "failed", "1"]
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is refused with the nearest one."""
+    with pytest.raises(SystemExit) as refused:
+        main(["event"])
+    assert refused.value.code == 2
+    assert "'event' is no command: did you mean 'events'?" in capsys.readouterr().err
