@@ -305,6 +305,9 @@ class ManagerCore:
             if result.status == _WITHDRAWN:
                 if entry is not None and entry.worker is worker:
                     # It came by before it was looked at.
+                    if ending and entry.ending is not None:
+                        # It was taken for running, and the worker was told to end because of it.
+                        self._orders.append(Kill(rank))
                     hand.remove(entry)
                     worker.load -= entry.estimate
                     back.append(entry)

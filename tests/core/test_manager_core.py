@@ -360,6 +360,19 @@ def test_the_signal_hits_no_other_task() -> None:
     core.check_invariants()
 
 
+def test_a_task_that_was_skipped_in_that_moment() -> None:
+    """Its worker noted it as begun and then saw that it is revoked: it is told to end, so it is replaced at once."""
+    core = _stuck()
+    core.cancel([(0, 0)], 0.0, 2.0)
+    core.looked(0, started=2, now=SETTLE)
+    assert core.take_orders() == [Revoke(0, 2), Terminate(0, Cause.CANCEL, 2.0)]
+    assert core.finish(0, [Result(0, 0, Status.WITHDRAWN)], 1.0) == []
+    assert core.take_orders() == [Kill(0)]
+    assert core.take_answers() == Answers([(0, 0)], [])
+    assert core.died(0, started=2) == []
+    core.check_invariants()
+
+
 def test_a_running_task_is_ended_while_the_worker_has_still_to_skip_others() -> None:
     """Tasks were taken back from behind it before: nobody waits for the worker to come by."""
     core = _stuck()
