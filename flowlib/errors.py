@@ -267,6 +267,11 @@ class PropagatedException(DataFlowException):
             root = first.__cause__ if isinstance(first, PropagatedException) else None
             self.__cause__ = first if root is None else root
 
+    def __repr__(self) -> str:
+        # Not of the arguments: they hold those of the errors before, and so on to the root.
+        text = str(self)
+        return f"{type(self).__name__}({text if len(text) <= 300 else text[:297] + '...'!r})"
+
     def _path(self) -> list[str]:
         """The tasks that lead to the root, the nearest first; those in the middle of a long chain are counted."""
         path: list[str] = []

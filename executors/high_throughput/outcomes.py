@@ -29,6 +29,16 @@ class RemoteFailed(Failed):
         self._payload = payload
         self._error: BaseException | None = None
 
+    def text(self) -> str:
+        """Class and text of the exception, which is not rebuilt for it."""
+        payload = self._payload
+        if not payload:
+            return super().text()
+        from flowlib.serialize.envelope import decode_failure
+
+        failure = decode_failure(payload)
+        return f"{failure.type_name.rpartition('.')[2]}: {failure.message}"
+
     @property
     def error(self) -> BaseException:  # type: ignore[override]
         """The exception that ``result()`` raises; always the same one."""

@@ -36,6 +36,7 @@ from flowlib.dataflow.record import TaskRecord
 from flowlib.dataflow.retry import first_set, may_retry
 from flowlib.dataflow.shield import SHIELD, ShieldedLock
 from flowlib.dataflow.states import FINAL_STATES, States
+from flowlib.dataflow.unseen import Unseen
 from flowlib.errors import FlowlibError, InternalConsistencyError, JoinError, NoDataFlowKernelError
 from flowlib.events import discard
 from flowlib.events.schema import Code
@@ -65,15 +66,17 @@ class Effects(Step[TaskRecord]):
         ended: Records whose arguments can be dropped; that may run users' destructors.
         calls: Callbacks of futures that are done.
         aside: Calls for the side crew.
+        failed: Tasks that failed by themselves: id, name and outcome; None for none.
     """
 
-    __slots__ = ("aside", "calls", "ended")
+    __slots__ = ("aside", "calls", "ended", "failed")
 
     def __init__(self) -> None:
         super().__init__()
         self.ended: list[TaskRecord] = []
         self.calls: list[tuple[Callable[[Any], Any], Any]] = []
         self.aside: list[tuple[Any, ...]] = []
+        self.failed: list[tuple[int, str, Failed]] | None = None
 
 
 class Engine:
@@ -89,6 +92,7 @@ class Engine:
         emit: Where events go.
         memoizer: What remembers values.
         counting: Whether executors' outstanding tasks are counted, because there are several.
+        unseen: Failures that nobody has looked at.
     """
 
     def __init__(self, config: Config) -> None:
@@ -98,6 +102,7 @@ class Engine:
         self.emit: Emit = discard
         self.memoizer: Memoizer
         self.counting = False
+        self.unseen = Unseen()
         self.callbacks = Crew("flowlib-callbacks", 8)
         self.side = Crew("flowlib-side", 4)
         self._retries = config.retries
@@ -287,6 +292,9 @@ class Engine:
                 self._call_back(callback, future)
             for call in effects.aside:
                 self._side_put(*call)
+            if effects.failed is not None:
+                for failed in effects.failed:
+                    self.unseen.tell(*failed)
             for record in effects.joined:
                 if record.memoize or any(map(_is_lifted, _joins(record))):
                     self._side_put(self._end_join_aside, record)
@@ -376,16 +384,27 @@ class Engine:
     def _settle(self, record: TaskRecord, state: States, outcome: Any, now: float, effects: Effects) -> None:
         """Set the future of a final record; under the lock, so that whoever sees the state finds the outcome."""
         record.ended = now
+        event: tuple[Any, ...]
+        if state is FAILED:
+            event = (_DONE, now, record.id, int(state), _told(outcome))
+            if type(outcome) is not DependencyFailed:
+                self._note(record, outcome, effects)
+        else:
+            event = (_DONE, now, record.id, int(state))
         future = record.future
         if future is not None:
             calls = futures.settle(future, outcome, state is CANCELLED)
             if calls:
                 effects.calls += calls
         effects.ended.append(record)
-        if state is FAILED:
-            self.emit((_DONE, now, record.id, int(state), _told(outcome)))
-        else:
-            self.emit((_DONE, now, record.id, int(state)))
+        self.emit(event)
+
+    def _note(self, record: TaskRecord, outcome: Failed, effects: Effects) -> None:
+        """Remember a failure until somebody looks at it."""
+        self.unseen.add(record.id)
+        if effects.failed is None:
+            effects.failed = []
+        effects.failed.append((record.id, record.describe(), outcome))
 
     def _seal(self, effects: Effects) -> None:
         """Settle those that the graph found dead, with the lock still held; an exception is made when one asks."""
@@ -489,11 +508,18 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------ withdrawing
 
-    def cancel(self, record: TaskRecord, running: bool = False, grace: float = 5.0) -> bool:
-        """Withdraw a task that has not started, or end it; see ``AppFuture.cancel``."""
+    def cancel(self, record: TaskRecord, running: bool = False, grace: float = 5.0, by: str = "") -> bool:
+        """Withdraw a task that has not started, or end it; see ``AppFuture.cancel``.
+
+        Args:
+            record: The task.
+            running: Whether to end it if it runs.
+            grace: Seconds between SIGTERM and SIGKILL.
+            by: Who cancels it, for the text of its ``CancelledError``: "by cancel() at ...".
+        """
         # Whole, or an executor has let go of a task that the graph still waits for. It takes a second at most.
         with SHIELD:
-            effects = self._withdraw(record)
+            effects = self._withdraw(record, by)
             if effects is not None:
                 self.follow(effects)
             elif running and self._kill(record, grace):
@@ -513,7 +539,7 @@ class Engine:
             # That try has just failed, and the next one is under way.
         return False
 
-    def _withdraw(self, record: TaskRecord) -> Effects | None:
+    def _withdraw(self, record: TaskRecord, by: str) -> Effects | None:
         with self.lock:
             status, attempt, lane = record.status, record.attempt, record.lane
         if status is LAUNCHED:
@@ -528,7 +554,7 @@ class Engine:
             if status is LAUNCHED and self.counting and lane is not None:
                 lane.outstanding -= 1
             self.graph.finish(record, CANCELLED, effects)
-            self._settle(record, CANCELLED, None, time(), effects)
+            self._settle(record, CANCELLED, by, time(), effects)
             self._seal(effects)
         return effects
 
@@ -539,7 +565,7 @@ class Engine:
         with self.lock:
             self.closed = True
             for record in self.graph.abandon():
-                self._settle(record, CANCELLED, None, now, effects)
+                self._settle(record, CANCELLED, "because the run ended", now, effects)
         self.follow(effects)
         return len(effects.ended)
 
@@ -631,6 +657,8 @@ def _outstanding(lane: Lane) -> int:
 
 def _told(outcome: Failed) -> str:
     """Why a task failed, for the event log, where no attempt has told it; "" where one has, or only its code could."""
+    if type(outcome) is DependencyFailed:
+        return f"JoinError: {outcome.names()} failed"
     if type(outcome) is not Failed:
         return ""
     kind = type(outcome.error)

@@ -7,6 +7,7 @@ pickled in it until ``result()`` is called.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
@@ -92,7 +93,20 @@ class AppFuture(LazyFuture[T]):
 
     def task_status(self) -> str:
         """Name of the task's state: 'pending', 'launched', 'exec_done', 'failed', 'dep_fail' ..."""
-        return self._record.status.name
+        status = self._record.status
+        if status is States.failed:
+            self._looked()
+        return status.name
+
+    def _looked(self) -> None:
+        self._record.kernel.engine.unseen.seen(self._record.id)
+
+    def _cancelled_error(self) -> CancelledError:
+        by = self._outcome
+        if isinstance(by, Failed):
+            # It was ended while it ran, or a foreign executor's future was cancelled.
+            return CancelledError(f"{self._describe()} was cancelled" + (f": {by.error}" if str(by.error) else ""))
+        return CancelledError(f"{self._describe()} was cancelled{f' {by}' if by else ''}")
 
     def _wait(self, timeout: float | None) -> None:
         if self._record.kernel.owner != os.getpid():
@@ -129,7 +143,9 @@ class AppFuture(LazyFuture[T]):
             raise ValueError(f"cancel(grace={grace!r}): give seconds, 0 or more")
         if self._state != PENDING:
             return self._state == CANCELLED
-        return self._record.kernel.cancel(self._record, running, grace)
+        caller = sys._getframe(1)
+        by = f"by cancel() at {os.path.basename(caller.f_code.co_filename)}:{caller.f_lineno}"
+        return self._record.kernel.cancel(self._record, running, grace, by)
 
     def __getitem__(self, key: Any) -> AppFuture[Any]:
         return LiftedFuture(self, (("item", key),))
@@ -321,6 +337,12 @@ class DependencyFailed(Failed):
             _explain(self)
             assert self._error is not None
         return self._error
+
+    def names(self) -> str:
+        """Those that failed, for a message; those after the third are counted."""
+        bad = self._failed()
+        names = [f._describe() if isinstance(f, LazyFuture) else repr(f) for f in bad[:3]]
+        return ", ".join(names) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
 
     def _failed(self) -> list[Any]:
         """Failed futures that this failure is made of."""

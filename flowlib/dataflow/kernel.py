@@ -261,9 +261,9 @@ class DataFlowKernel:
             if future is not None and not future.done():
                 future._wait(None)
 
-    def cancel(self, record: TaskRecord, running: bool = False, grace: float = 5.0) -> bool:
+    def cancel(self, record: TaskRecord, running: bool = False, grace: float = 5.0, by: str = "") -> bool:
         """Withdraw a task that has not started, or end it; see ``AppFuture.cancel``."""
-        return self.engine.cancel(record, running, grace)
+        return self.engine.cancel(record, running, grace, by)
 
     def cancel_all(self, running: bool = False, grace: float = 5.0) -> int:
         """Cancel every task that is not done, the last submitted first.
@@ -279,7 +279,7 @@ class DataFlowKernel:
             records = [r for r in self.tasks.values() if r.status not in FINAL_STATES]
         # Those that wait go first: nothing moves up to be begun, and nobody waits for what is gone.
         records.sort(key=lambda record: (record.status is not States.pending, -record.id))
-        return sum(self.engine.cancel(record, running, grace) for record in records)
+        return sum(self.engine.cancel(record, running, grace, "by cancel_all()") for record in records)
 
     def cleanup(self) -> None:
         """End the run: cancel what is not done, end all executors.  Takes bounded time.

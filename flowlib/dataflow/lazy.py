@@ -83,6 +83,13 @@ class LazyFuture(Future[T]):
         """Whether it, being done, has no value, as far as that is known without rebuilding the value."""
         return False
 
+    def _looked(self) -> None:
+        """Somebody was told that it failed."""
+
+    def _cancelled_error(self) -> CancelledError:
+        """What those get who ask a cancelled future."""
+        return CancelledError(f"{self._describe()} was cancelled")
+
     def _mark(self) -> Waiting:
         """The machinery, made now if need be."""
         waiting = self._waiting
@@ -144,11 +151,12 @@ class LazyFuture(Future[T]):
         if self._state == PENDING:
             self._wait(timeout)
         if self._state == CANCELLED:
-            raise CancelledError(f"{self._describe()} was cancelled")
+            raise self._cancelled_error()
         outcome = self._get_outcome()
         if not isinstance(outcome, Failed):
             value: T = outcome.value()
             return value
+        self._looked()
         try:
             raise outcome.error
         finally:
@@ -168,9 +176,10 @@ class LazyFuture(Future[T]):
         if self._state == PENDING:
             self._wait(timeout)
         if self._state == CANCELLED:
-            raise CancelledError(f"{self._describe()} was cancelled")
+            raise self._cancelled_error()
         outcome = self._get_outcome()
         if isinstance(outcome, Failed):
+            self._looked()
             return outcome.error
         try:
             outcome.value()

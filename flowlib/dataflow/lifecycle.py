@@ -12,6 +12,7 @@ import getpass
 import logging
 import os
 import platform
+import shlex
 import socket
 import sys
 import threading
@@ -178,12 +179,27 @@ class Life:
         if memoizer is not None:
             memoizer.close()
         kernel.engine.close(_CALLBACKS)
+        # Not before callbacks have had their chance to look.
+        self._tell_unseen()
         _logger.info("the run ended: %s; %s", reason, _counts(kernel))
         if self._events is not None:
             kernel.engine.emit((int(Code.RUN_ENDED), time(), reason, _counts(kernel)))
             self._events.close()
         self._stop_logging()
         kernel.config.release()
+
+    def _tell_unseen(self) -> None:
+        """A failure that nobody looked at must not end as silently as a success."""
+        kernel = self._kernel
+        text = kernel.engine.unseen.report()
+        if text:
+            _logger.warning("%s", text)
+            hint = ""
+            if self._events is not None:
+                inside = kernel.run_dir.startswith(os.getcwd() + os.sep)
+                run = os.path.relpath(kernel.run_dir) if inside else kernel.run_dir
+                hint = f"; see: flowlib events {shlex.quote(run)} --failed"
+            _print(f"flowlib: {text}{hint}")
 
 
 def _shut_down(executors: Sequence[FlowlibExecutor]) -> None:

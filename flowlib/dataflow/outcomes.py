@@ -65,3 +65,11 @@ class Failed:
     def __init__(self, error: BaseException, blame: Blame = Blame.USER) -> None:
         self.error = error
         self.blame = blame
+
+    def text(self) -> str:
+        """Class and text of the exception; that may run the code of a user's exception."""
+        error = self.error
+        try:
+            return f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001  # the user's __str__ is user code; the class's name is ours to have
+            return type(error).__name__
