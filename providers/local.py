@@ -32,6 +32,7 @@ from flowlib.jobs.states import JobState, JobStatus
 from flowlib.launchers import Launcher, SingleNodeLauncher, check_launcher
 from flowlib.providers import trees
 from flowlib.providers.base import ExecutionProvider, check_blocks, safe_name
+from flowlib.providers.watched_init import watched
 from flowlib.representation import RepresentationMixin
 
 TERM_WAITS = (0.05, 0.2, 0.75)
@@ -72,7 +73,8 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         init_blocks: Blocks started at once.
         min_blocks: Blocks kept alive also without work.
         max_blocks: Most blocks alive at a time. None for as many as ``init_blocks`` or ``min_blocks``, at least 1.
-        worker_init: Shell text that runs before the manager: ``module load``, ``conda activate`` ...
+        worker_init: Shell text that runs before the manager: ``module load``, ``conda activate`` ... It goes on when a
+            command in it fails, unless it says ``set -e``; if no manager comes up, the report names these commands.
         cmd_timeout: Most seconds to wait for a cancelled job to be gone.
         parallelism: Slots per unfinished task to aim for, from 0 to 1.
 
@@ -81,12 +83,11 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         BadLauncher: The launcher is none.
 
     Example:
-        >>> provider = LocalProvider(max_blocks=2, worker_init="export OMP_NUM_THREADS=1")
+        >>> provider = LocalProvider(max_blocks=2)
         >>> print(provider.render_script("manager block-0.json", 1, "job"))
         #!/usr/bin/env bash
         export JOBNAME=job
         trap 'exit 143' TERM
-        export OMP_NUM_THREADS=1
         export CORES=$(getconf _NPROCESSORS_ONLN)
         manager block-0.json
         <BLANKLINE>
@@ -147,8 +148,7 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         """The script of a job; see ``ExecutionProvider.render_script``."""
         # With a trap, bash lets the running command end before it acts on a SIGTERM to the whole group.
         lines = ["#!/usr/bin/env bash", f"export JOBNAME={shlex.quote(job_name)}", "trap 'exit 143' TERM"]
-        if self.worker_init:
-            lines.append(self.worker_init)
+        lines += watched(self.worker_init)
         lines.append(self.launcher(command, tasks_per_node, self.nodes_per_block))
         return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from flowlib.errors import TooManyJobFailuresError
 from flowlib.jobs.states import JobState, JobStatus
+from flowlib.providers.watched_init import MARK, notes
 
 _FAILED = (JobState.FAILED, JobState.MISSING)
 
@@ -60,8 +61,8 @@ def describe_failures(failed: Mapping[str, JobStatus], jobs: Mapping[str, str] |
         jobs: Their job ids by block id, where known.
 
     Returns:
-        One paragraph per distinct failure: block, job, state, exit code, script, the end of its standard error. Blocks
-        that failed alike are named together.
+        One paragraph per distinct failure: block, job, state, exit code, script, commands that failed in its
+        ``worker_init``, the end of its standard error. Blocks that failed alike are named together.
     """
     groups: dict[str, list[str]] = {}
     for block, status in failed.items():
@@ -74,13 +75,18 @@ def describe_failures(failed: Mapping[str, JobStatus], jobs: Mapping[str, str] |
     for status in list(failed.values())[-1:]:
         if status.script_path:
             lines.append(f"  script: {status.script_path}")
+        failed_commands = notes(status.stderr_path)
+        if failed_commands:
+            lines.append("  commands that failed in worker_init:")
+            lines.extend(f"    {note.replace(f'at {status.script_path}:', 'at line ', 1)}" for note in failed_commands)
         for name, path, tail in (
             ("standard error", status.stderr_path, status.stderr_summary),
             ("standard output", status.stdout_path, status.stdout_summary),
         ):
-            if tail and tail.strip():
+            rest = [line for line in (tail or "").strip().splitlines() if not line.startswith(MARK)]
+            if rest:
                 lines.append(f"  end of its {name} ({path}):")
-                lines.extend(f"    {line}" for line in tail.strip().splitlines()[-20:])
+                lines.extend(f"    {line}" for line in rest[-20:])
                 break
     return "\n".join(lines)
 

@@ -131,3 +131,15 @@ def test_description(tmp_path: Path) -> None:
     assert "block 7: MISSING: unknown to the scheduler" in text
     assert "script: /run/job.sh" in text
     assert f"({tmp_path / 'err'}):\n    bash: module: command not found" in text
+
+
+def test_description_names_failed_commands_of_worker_init(tmp_path: Path) -> None:
+    """They are named though a long traceback, which came of them, fills the end of standard error."""
+    note = "exit code 1 at /run/job.sh:5: module load python"
+    (tmp_path / "err").write_text(f"flowlib: worker_init: {note}\n" + "  File x\n" * 30 + "ModuleNotFoundError: no y\n")
+    text = describe_failures(
+        {"0": JobStatus(BAD, "boom", 1, stderr_path=str(tmp_path / "err"), script_path="/run/job.sh")}
+    )
+    assert "commands that failed in worker_init:\n    exit code 1 at line 5: module load python\n" in text
+    assert text.endswith("ModuleNotFoundError: no y")
+    assert text.count("flowlib: worker_init") == 0

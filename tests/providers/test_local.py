@@ -18,6 +18,7 @@ from flowlib.errors import BadLauncher, ConfigurationError, ScriptPathError, Sub
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.launchers import SimpleLauncher, SingleNodeLauncher
 from flowlib.providers import ExecutionProvider, LocalProvider
+from flowlib.providers.watched_init import notes
 
 DEADLINE = 10
 
@@ -419,3 +420,28 @@ def test_most_blocks_unless_said() -> None:
     assert LocalProvider(init_blocks=4).max_blocks == 4
     assert LocalProvider(init_blocks=0, min_blocks=2).max_blocks == 2
     assert LocalProvider(init_blocks=0).max_blocks == 1
+
+
+def test_failing_commands_of_worker_init_are_noted(make: Callable[..., LocalProvider], tmp_path: Path) -> None:
+    """They are told with their line, wherever they stand; those whose failure is asked for are not; all goes on."""
+    sourced = tmp_path / "rc.sh"
+    sourced.write_text("\nno-such-command --in rc\n:\n")
+    text = f"(exit 7); echo code $?\nif false; then :; fi\nfalse || true\nsource {sourced}\nexport X=1"
+    provider = make(worker_init=text)
+    status = ended(provider, provider.submit("false; echo X=$X", 1, "job"))
+    assert output(status) == "code 7\nX=1\n"
+    assert status.script_path is not None
+    assert notes(status.stderr_path) == [
+        f"exit code 7 at {status.script_path}:5: ( exit 7 )",
+        f"exit code 127 at {sourced}:2: no-such-command --in rc",
+    ]
+
+
+def test_own_trap_of_worker_init_stays(make: Callable[..., LocalProvider]) -> None:
+    """A trap that the user sets is the user's, and ``set -e`` ends the block as ever."""
+    provider = make(worker_init="trap 'echo mine' ERR")
+    assert output(ended(provider, provider.submit("false; true", 1, "job"))) == "mine\n"
+    strict = make(worker_init="set -e\nfalse")
+    status = ended(strict, strict.submit("echo not reached", 1, "job"))
+    assert (status.exit_code, output(status)) == (1, "")
+    assert notes(status.stderr_path) == [f"exit code 1 at {status.script_path}:6: false"]
