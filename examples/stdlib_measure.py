@@ -8,7 +8,10 @@ import time
 import warnings
 from dataclasses import dataclass, field
 
-TESTS = {"test", "tests", "idle_test"}
+TESTS = "tests"
+"""The group of all tests."""
+
+TEST_FOLDERS = {"test", "tests", "idle_test"}
 BRANCHES = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.IfExp, ast.ExceptHandler, ast.Assert, ast.comprehension)
 
 
@@ -23,6 +26,7 @@ class Module:
         documented: How many of these have a docstring.
         lengths: Lines of each function.
         branches: Decisions in all functions.
+        modules: 1; so that a module can be counted in like a group of them.
     """
 
     group: str
@@ -31,6 +35,7 @@ class Module:
     documented: int = 0
     lengths: list[int] = field(default_factory=list)
     branches: int = 0
+    modules: int = 1
 
 
 @dataclass
@@ -58,7 +63,7 @@ def cut(modules: list[tuple[str, int]], size: int) -> list[list[str]]:
 
 
 def measure_piece(source: str, paths: list[str], names_file: str) -> Piece:
-    """Measure modules; set aside what cannot be parsed; write the names met, one a line."""
+    """Measure modules; set aside what cannot be parsed; write the names met outside of tests, one a line."""
     began = time.time()
     modules: list[Module] = []
     unreadable: list[str] = []
@@ -74,7 +79,7 @@ def measure_piece(source: str, paths: list[str], names_file: str) -> Piece:
 
 
 def measure_module(source: str, path: str, names: list[str]) -> Module:
-    """The figures of one module; the names it imports and calls are appended to ``names``.
+    """The figures of one module; the names it imports and calls, unless it is a test, are appended to ``names``.
 
     Raises:
         SyntaxError: It is not valid Python.
@@ -85,7 +90,9 @@ def measure_module(source: str, path: str, names: list[str]) -> Module:
         warnings.simplefilter("ignore")  # old source has old escapes
         tree = ast.parse(text, path)
     parts = os.path.relpath(path, source).split(os.sep)
-    module = Module("tests" if TESTS.intersection(parts) else parts[0].removesuffix(".py"), text.count(b"\n"))
+    module = Module(TESTS if TEST_FOLDERS.intersection(parts) else parts[0].removesuffix(".py"), text.count(b"\n"))
+    if module.group == TESTS:
+        names = []
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()

@@ -136,7 +136,7 @@ def main() -> None:
             error = future.exception()
             if error is not None:
                 tries = future.task_record["fail_count"]
-                failures.append(stdlib_page.Failure(name_of(path, source), tries, describe(error)))
+                failures.append(stdlib_page.Failure(name_of(path, source), tries, describe(error), path == broken[0]))
         figures = stdlib_page.gather(source, sys.version.split()[0], pieces, frequent, failures, began)
         write_page(figures, outputs=[File(f"{output}/index.html")]).result()
         tasks = kernel.task_count
@@ -157,6 +157,8 @@ def name_of(path: str, source: str) -> str:
 
 def describe(error: BaseException) -> str:
     """One line about an error."""
+    if isinstance(error, SyntaxError) and error.lineno:
+        return f"line {error.lineno}: {error.msg}"
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 

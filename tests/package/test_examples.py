@@ -45,18 +45,22 @@ def test_recursive_join(tmp_path: Path) -> None:
 
 
 def test_stdlib_report(tmp_path: Path) -> None:
-    """The report of a small library names its parts, and the input that could not be parsed after two tries."""
+    """The report of a small library names its parts and the inputs that could not be parsed; tests count apart."""
     source = tmp_path / "library"
     (source / "package").mkdir(parents=True)
     (source / "heapq.py").write_text('def push(heap):\n    """Push."""\n    return len(heap)\n' * 20)
     (source / "package" / "__init__.py").write_text("import sys, os\n")
     (source / "package" / "bad.py").write_text("def f(:\n")
+    (source / "package" / "tests").mkdir()
+    (source / "package" / "tests" / "test_it.py").write_text("import unittest\nown_tests_call_this()\n")
     output = tmp_path / "out put"
     text = example("stdlib_report.py", "--source", str(source), "--output", str(output), cwd=tmp_path)
     page = (output / "index.html").read_text()
-    assert "after 2 tries" in text
-    assert "package/bad.py" in text
-    assert "2 modules with 61 lines" in text
-    assert "broken_on_purpose.py" in page
+    assert "2 files are not valid Python, and failed again when tried alone" in text
+    assert "broken_on_purpose.py (made by this demo)  line 32: invalid syntax" in text
+    assert "package/bad.py  line 1: invalid syntax" in text
+    assert "2 modules with 61 lines, and 1 of tests with 2" in text
+    assert 'broken_on_purpose.py <span class="mark">made by this demo</span></td><td>2</td>' in page
     assert "<svg" in page
     assert "heapq" in page
+    assert "own_tests_call_this" not in page
