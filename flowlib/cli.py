@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     try:
         if options.command == "events":
-            _events(options.run, options.form)
+            _events(options.run, options.form, None if options.verbose else _terminal_width())
         else:
             parser.print_help()
         sys.stdout.flush()
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         ("summary", "a line for each app"),
     ):
         form.add_argument(f"--{name}", dest="form", action="store_const", const=name, help=text)
+    events.add_argument("-v", "--verbose", action="store_true", help="whole lines, also where the terminal is narrower")
     events.add_argument(
         "run",
         nargs="?",
@@ -81,25 +83,30 @@ def _check_command(parser: argparse.ArgumentParser, given: list[str]) -> None:
         parser.error(f"{given[0]!r} is no command: {hint}")
 
 
-def _lines(records: Iterable[Sequence[Any]], form: str | None) -> Iterable[str]:
+def _terminal_width() -> int | None:
+    """Characters of a line of the terminal; None where the output goes elsewhere."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _lines(records: Iterable[Sequence[Any]], form: str | None, width: int | None) -> Iterable[str]:
     from flowlib.events import render
 
     if form == "json":
         return render.json_lines(records)
     if form is None:
-        return render.text_lines(records)
+        return render.text_lines(records, width)
     from flowlib.events.digest import Digest
 
     digest = Digest(records)
-    return digest.failed() if form == "failed" else digest.summary()
+    return digest.failed(width) if form == "failed" else digest.summary()
 
 
-def _events(run: str | None, form: str | None) -> None:
+def _events(run: str | None, form: str | None, width: int | None) -> None:
     from flowlib.events.reader import EventReader
 
     path = run if run is not None and os.path.isfile(run) else os.path.join(find_run(run), EVENT_LOG)
     with EventReader(path) as reader:
-        for line in _lines(reader.read(), form):
+        for line in _lines(reader.read(), form, width):
             sys.stdout.write(line + "\n")
         for damage in reader.damage:
             sys.stderr.write(f"flowlib: {path}: {damage.length} bytes at {damage.offset} are damaged, left out\n")

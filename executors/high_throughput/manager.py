@@ -420,7 +420,8 @@ class Manager:
         self._collect(rank)
         for task in self._core.died(rank, self._started(rank)):
             status, payload = self._judge(worker, death)
-            self._results.append(m.Result(task.task, task.attempt, status, payload, worker=rank))
+            began = self._pool.page.cells[rank * pages.CELLS + pages.BEGAN] / 1e6
+            self._results.append(m.Result(task.task, task.attempt, status, payload, began, time.time(), rank))
             log.warning(
                 "worker %d (process %d) ended with task %d, try %d: %s",
                 *(rank, worker.pid, task.task, task.attempt, worker.verdict or describe(death)),

@@ -16,9 +16,9 @@ import tempfile
 
 from flowlib.executors.high_throughput import outbox
 
-STARTED, REVOKED, WORDS, OUTBOX, LOG = 0, 1, 2, 3, 4
+STARTED, REVOKED, WORDS, OUTBOX, LOG, BEGAN = 0, 1, 2, 3, 4, 5
 """Cells of a worker: the task it began last; the first task that is revoked; why it ended, if it could say; the state
-of its outbox; the size of its log when it began the task."""
+of its outbox; the size of its log when it began the task; and when that was, in microseconds of Unix time."""
 CELLS = 8
 """Cells of 8 bytes for each worker: a cache line, so that workers do not slow each other."""
 NEVER = (1 << 64) - 1
@@ -73,6 +73,7 @@ class Page:
         self.cells[base + WORDS] = 0
         self.cells[base + OUTBOX] = 0
         self.cells[base + LOG] = 0
+        self.cells[base + BEGAN] = 0
 
     def outbox(self, rank: int) -> memoryview:
         """The memory of a worker's outbox."""

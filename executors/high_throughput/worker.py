@@ -64,6 +64,7 @@ class Worker:
         self._flushed = 0.0
         self._log_cell = rank * page.CELLS + page.LOG
         self._started_cell = rank * page.CELLS + page.STARTED
+        self._began_cell = rank * page.CELLS + page.BEGAN
         self._revoked_cell = rank * page.CELLS + page.REVOKED
         self._words_cell = rank * page.CELLS + page.WORDS
         self._rank = rank
@@ -215,6 +216,7 @@ class Worker:
 
     def _run_task(self, task: m.Task, payload: bytes, left: int) -> None:
         began = time()
+        self._cells[self._began_cell] = int(began * 1e6)
         self._task = (task.task, task.attempt)
         needs = task.needs
         try:

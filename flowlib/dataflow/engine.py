@@ -52,9 +52,11 @@ _logger = logging.getLogger(__name__)
 _SUBMITTED = int(Code.TASK_SUBMITTED)
 _LAUNCH = int(Code.TASK_LAUNCHED)
 _DONE = int(Code.TASK_DONE)
+_TRY = int(Code.TRY_ENDED)
 _JOIN = int(Code.TASK_JOINING)
 
 Attempt = tuple[TaskRecord, int, Any]
+_TEXT = 2000
 _KILLS = 3
 """Tries to end a task that fails and is tried again meanwhile."""
 
@@ -242,7 +244,10 @@ class Engine:
             lane.executor.launch(record, attempt, func, args, kwargs)
         except Exception as e:  # noqa: BLE001  # from resolvers, memo keys, executors: the attempt's failure
             refused = isinstance(e, FlowlibError) and not e.retryable
-            return Failed(e, Blame.REFUSED if refused else Blame.USER)
+            outcome = Failed(e, Blame.REFUSED if refused else Blame.USER)
+            kind, _, text = outcome.text().partition(": ")
+            self.emit((_TRY, time(), record.id, attempt, 5 if refused else 1, 0.0, 0.0, -1, -1, kind, text[:_TEXT]))
+            return outcome
         return None
 
     def _launch_aside(self, record: TaskRecord, attempt: int) -> None:

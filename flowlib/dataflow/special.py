@@ -147,10 +147,21 @@ def _outputs(record: TaskRecord, future: AppFuture[Any], given: Any) -> list[Any
     from flowlib.data_provider.files import File
 
     if not isinstance(given, (list, tuple)):
-        raise TypeError(f"outputs is {given!r}, it must be a list of File")
+        hint = f": write outputs=[File({str(given)!r})]" if isinstance(given, (str, os.PathLike)) else ""
+        hint = ": write outputs=[file]" if isinstance(given, File) else hint
+        raise TypeError(f"outputs is {given!r}, it must be a list of File{hint}")
     for item in given:
         if not isinstance(item, File):
-            raise TypeError(f"outputs holds {item!r}, which is no File: write outputs=[File({item!r})]")
+            if isinstance(item, (str, os.PathLike)):
+                # Shown as text: a Path's own form would need an import, and means the same file.
+                hint = f"write outputs=[File({os.fspath(item)!r})]"
+            elif isinstance(item, DataFuture):
+                hint = (
+                    f"that file is made by another task: give it in inputs, or write outputs=[File({item.filepath!r})]"
+                )
+            else:
+                hint = "give File(path) for each file that the app makes"
+            raise TypeError(f"outputs holds {item!r}, which is no File: {hint}")
     record.more().outputs = [DataFuture(future, item, record.id) for item in given]
     return list(given)
 

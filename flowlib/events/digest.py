@@ -6,12 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from flowlib.dataflow.states import FINAL_FAILURE_STATES, States
+from flowlib.events.render import cut
 from flowlib.events.schema import STATUSES, Code, as_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_WIDTH = 160
 _OK = STATUSES.index("OK")
 _LOSSES = (STATUSES.index("WORKER_LOST"), STATUSES.index("LOST"))
 
@@ -56,21 +56,37 @@ class Digest:
         self._reasons: dict[int, str] = {}
         self._tries: Counter[int] = Counter()
         self._failed: dict[int, States] = {}
+        self._blocks: Counter[str] = Counter()
+        self._managers: Counter[str] = Counter()
+        self._failed_blocks: Counter[str] = Counter()
+        self._workers_lost = 0
+        self._dropped = 0
+        self._first = self._last = 0.0
+        self._over = False
         for record in records:
             take = _TAKERS.get(record[0])
             if take is not None:
                 take(self, as_dict(record))
+            if len(record) > 1:
+                self._last = record[1]
 
-    def failed(self) -> Iterator[str]:
-        """A line for each task that failed, in the order of their ends, after one with their number."""
+    def failed(self, width: int | None = None) -> Iterator[str]:
+        """A line for each task that failed, in the order of their ends, after one with their number.
+
+        Args:
+            width: Most characters of a line; None for whole lines.
+
+        Yields:
+            A line without its end.
+        """
         number, total = len(self._failed), len(self._app_of)
         yield f"{number or 'none'} of {total} tasks failed"
         for task, state in self._failed.items():
             line = f"{self._name(task)}: {self._why(task, state)}"
-            yield line if len(line) <= _WIDTH else f"{line[: _WIDTH - 3]}..."
+            yield line if width is None else cut(line, width)
 
     def summary(self) -> Iterator[str]:
-        """A table with a line for each app."""
+        """A table with a line for each app, and what became of workers, managers and blocks where there are any."""
         rows = [("app", "tasks", "states", "tries", "lost", "seconds each")]
         for app in self._apps.values():
             states = ", ".join(f"{name} {count}" for name, count in sorted(app.states.items()))
@@ -85,6 +101,23 @@ class Digest:
                 f"{name:<{widths[0]}}  {tasks:>{widths[1]}}  {states:<{widths[2]}}  {tries:>{widths[3]}}  "
                 f"{lost:>{widths[4]}}  {each:>{widths[5]}}"
             )
+
+        yield from self._machines()
+
+    def _machines(self) -> Iterator[str]:
+        """Lines about what the executors had to work with."""
+        for name, counts in (("blocks", self._blocks), ("managers", self._managers)):
+            if counts:
+                yield f"{name}: " + ", ".join(f"{count} {change}" for change, count in counts.items())
+        if self._workers_lost:
+            yield f"workers lost with a task: {self._workers_lost}"
+        for reason, count in self._failed_blocks.most_common(3):
+            yield f"blocks failed: {count}, because: {reason}"
+        if self._dropped:
+            yield f"records missing because the disk or memory was full: {self._dropped}"
+        if self._first:
+            seconds = f"{self._last - self._first:.3g} s"
+            yield f"the run took {seconds}" if self._over else f"the run is not over, or was killed; so far {seconds}"
 
     def _name(self, task: int) -> str:
         app = self._app_of.get(task)
@@ -139,8 +172,37 @@ class Digest:
             self._tries.pop(task, None)
             self._depends.pop(task, None)
 
+    def _on_run_started(self, fields: dict[str, Any]) -> None:
+        self._first = fields["time"]
+
+    def _on_run_ended(self, fields: dict[str, Any]) -> None:
+        self._over = True
+
+    def _on_block(self, fields: dict[str, Any]) -> None:
+        change = fields["change"]
+        if change in ("submitted", "registered", "failed"):
+            self._blocks[change] += 1
+        if change == "failed":
+            self._failed_blocks[" ".join(str(fields.get("reason", "")).split())] += 1
+
+    def _on_manager(self, fields: dict[str, Any]) -> None:
+        if fields["change"] in ("registered", "lost", "rejected", "quarantined"):
+            self._managers[fields["change"]] += 1
+
+    def _on_worker_lost(self, fields: dict[str, Any]) -> None:
+        self._workers_lost += 1
+
+    def _on_dropped(self, fields: dict[str, Any]) -> None:
+        self._dropped += fields.get("events", 0)
+
 
 _TAKERS = {
+    Code.RUN_STARTED: Digest._on_run_started,
+    Code.RUN_ENDED: Digest._on_run_ended,
+    Code.BLOCK: Digest._on_block,
+    Code.MANAGER: Digest._on_manager,
+    Code.WORKER_LOST: Digest._on_worker_lost,
+    Code.DROPPED: Digest._on_dropped,
     Code.APP: Digest._on_app,
     Code.TASK_SUBMITTED: Digest._on_submitted,
     Code.TRY_ENDED: Digest._on_try,

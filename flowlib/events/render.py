@@ -62,16 +62,18 @@ def json_lines(records: Iterable[Sequence[Any]]) -> Iterator[str]:
         yield encoder.encode(named(record)).decode()
 
 
-def text_lines(records: Iterable[Sequence[Any]]) -> Iterator[str]:
+def text_lines(records: Iterable[Sequence[Any]], width: int | None = None) -> Iterator[str]:
     """One readable line per record: seconds since the first one, what happened, its fields.
 
     Args:
         records: As an ``EventReader`` gives them.
+        width: Most characters of a line; None for whole lines.
 
     Yields:
         A line without its end.
     """
     names: dict[tuple[str, int], str] = {}
+    apps: dict[int, str] = {}
     start: float | None = None
     for record in records:
         fields = named(record)
@@ -87,13 +89,28 @@ def text_lines(records: Iterable[Sequence[Any]]) -> Iterator[str]:
             for key in ("app", "executor"):
                 if key in fields:
                     fields[key] = names.get((key, fields[key]), fields[key])
+        task = fields.get("task", -1)
+        if record[0] == Code.TASK_SUBMITTED:
+            apps[task] = str(fields.get("app", ""))
+        elif task in apps:
+            fields = {"task": task, "app": apps[task], **fields}
         for key in ("started", "ended"):
             if fields.get(key):
                 fields[key] = round(fields[key] - start, 6)
-        told = " ".join(f"{key}={_short(value)}" for key, value in fields.items() if value not in ("", -1, [], {}))
-        yield f"{when - start:12.6f}  {event:<14} {told}"
+        told = " ".join(f"{key}={_plain(value)}" for key, value in fields.items() if value not in ("", -1, [], {}))
+        line = f"{when - start:12.6f}  {event:<14} {told}"
+        yield line if width is None else cut(line, width)
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) and value.isprintable() and " " not in value else repr(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."
+def cut(text: str, width: int) -> str:
+    """A text, cut where it is longer than that.
+
+    Example:
+        >>> cut("a long line", 8)
+        'a lon...'
+    """
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) and value.isprintable() and " " not in value else repr(value)

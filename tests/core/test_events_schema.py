@@ -68,5 +68,8 @@ def test_lines() -> None:
     assert [json.loads(line)["event"] for line in json_lines(records)][-1] == "TRY_ENDED"
     lines = list(text_lines(records))
     assert "TASK_SUBMITTED task=0 app=simulate" in lines[3]
-    assert "1.250000  TASK_LAUNCHED  task=0 attempt=0 executor=htex" in lines[4]
+    assert "1.250000  TASK_LAUNCHED  task=0 app=simulate attempt=0 executor=htex" in lines[4]
+    assert "TRY_ENDED      task=0 app=simulate attempt=0 status=RAISED" in lines[5]
+    assert all(len(line) <= 40 for line in text_lines(records, 40))
+    assert list(text_lines(records, 40))[5].endswith("...")
     assert "status=RAISED started=1.5 ended=1.75 error_type=builtins.ValueError error_text='bad value'" in lines[5]

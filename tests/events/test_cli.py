@@ -145,6 +145,7 @@ def test_failed_and_summary(in_tmp: Path, capsys: pytest.CaptureFixture[str]) ->
     table = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert table[1][:8] == ["invert", "3", "dep_fail", "1,", "exec_done", "1,", "failed", "1"]
     assert table[2][:4] == ["nothing", "1", "failed", "1"]
+    assert table[3][:3] == ["the", "run", "took"]
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -153,3 +154,41 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
         main(["event"])
     assert refused.value.code == 2
     assert "'event' is no command: did you mean 'events'?" in capsys.readouterr().err
+
+
+def test_summary_of_machines(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What became of blocks, managers and workers, and that a run is not over, stands below the apps."""
+    run = make_rundir("runinfo")
+    with EventLog(os.path.join(run, EVENT_LOG)) as log:
+        log.emit((Code.RUN_STARTED, 100.0))
+        log.emit((Code.BLOCK, 101.0, 0, "0", "submitted", "77", ""))
+        log.emit((Code.BLOCK, 102.0, 0, "0", "failed", "77", "job 77 FAILED\nwith exit code 3"))
+        log.emit((Code.MANAGER, 103.0, 0, 0, "m", "registered", "1", "host", 4, "", {}))
+        log.emit((Code.WORKER_LOST, 104.0, 0, 0, 2, 5, 0, "killed"))
+        assert log.close(20)
+    assert main(["events", "--summary"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "blocks: 1 submitted, 1 failed",
+        "managers: 1 registered",
+        "workers lost with a task: 1",
+        "blocks failed: 1, because: job 77 FAILED with exit code 3",
+        "the run is not over, or was killed; so far 4 s",
+    ]
+
+
+def test_lines_are_cut_for_a_terminal(
+    in_tmp: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They fit a terminal unless ``-v`` asks for all; what goes into a pipe or file is whole."""
+    run = make_rundir("runinfo")
+    with EventLog(os.path.join(run, EVENT_LOG)) as log:
+        log.emit((Code.MESSAGE, 100.0, "info", "x", "long " * 100))
+        assert log.close(20)
+    assert main(["events"]) == 0
+    assert len(capsys.readouterr().out.splitlines()[1]) > 500
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["events"]) == 0
+    assert [len(line) for line in capsys.readouterr().out.splitlines()][1:] == [60]
+    assert main(["events", "-v"]) == 0
+    assert len(capsys.readouterr().out.splitlines()[1]) > 500

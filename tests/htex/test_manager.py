@@ -395,9 +395,12 @@ def test_killed_worker_costs_one_task(home: FakeInterchange) -> None:
     home.until(lambda: home.register)
     key = home.task(_linger, str(path))
     others = home.tasks([(_square, (i,), {}) for i in range(10)])
+    before = time.time()
     home.until(lambda: path.exists() and path.read_text())
     os.kill(int(path.read_text()), signal.SIGKILL)
     failure = home.failure(key, m.Status.WORKER_LOST, 5)
+    lost = home.result(key)
+    assert before - 60 < lost.started < lost.ended <= time.time()
     assert failure.type_name == "flowlib.errors.WorkerLost"
     assert failure.arguments is not None
     rank, host, reason, log = failure.arguments

@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +33,7 @@ from flowlib.errors import (
     NoDataFlowKernelError,
     SerializationError,
 )
+from flowlib.events.schema import Code, as_dict
 from flowlib.executors import InlineExecutor, ThreadPoolExecutor
 from flowlib.executors.base import FlowlibExecutor
 from flowlib.options import TaskOptions
@@ -619,3 +621,39 @@ def test_progress_snapshot(kernel: DataFlowKernel) -> None:
     gate.set_result(1)
     kernel.wait_for_current_tasks()
     assert kernel.progress_snapshot()["inc"] == {States.exec_done: 1}
+
+
+def test_refused_attempts_are_recorded(make_kernel: MakeKernel) -> None:
+    """A try that an executor does not take ends in the event log too, with the reason; so does a join that failed."""
+
+    class Picky(ThreadPoolExecutor):
+        def launch(self, *call: Any) -> None:
+            raise SerializationError("inc", "a lock cannot be sent")
+
+    kernel = make_kernel(executors=[Picky()])
+    events: list[tuple[Any, ...]] = []
+    kernel.engine.emit = events.append
+    refused = kernel.submit(inc, [1])
+    assert isinstance(refused.exception(DEADLINE), SerializationError)
+    (ended,) = [as_dict(event) for event in events if event[0] == Code.TRY_ENDED]
+    assert (ended["task"], ended["attempt"], ended["status"], ended["started"]) == (0, 0, 5, 0)
+    assert ended["error_type"] == "SerializationError"
+    assert "a lock cannot be sent" in ended["error_text"]
+    joined = kernel.submit(lambda: [refused], [], join=True)
+    assert joined.exception(DEADLINE) is not None
+    done = [as_dict(event) for event in events if event[0] == Code.TASK_DONE]
+    assert done[-1]["reason"] == "JoinError: task 0 (inc) failed"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "hint"),
+    [
+        ([Path("a.txt")], r"write outputs=\[File\('a.txt'\)\]$"),
+        ("a.txt", r"write outputs=\[File\('a.txt'\)\]$"),
+        ([7], r"give File\(path\) for each file"),
+    ],
+)
+def test_outputs_that_are_no_files(kernel: DataFlowKernel, outputs: Any, hint: str) -> None:
+    """The refusal shows what to write instead."""
+    with pytest.raises(TypeError, match=hint):
+        kernel.submit(inc, [1], app_kwargs={"outputs": outputs})
