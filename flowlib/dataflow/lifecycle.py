@@ -8,6 +8,7 @@ relies on the interpreter's exit hook: executors notice the death of the driver 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import getpass
 import logging
 import os
@@ -164,29 +165,40 @@ class Life:
         self._ended = True
         _open.pop(kernel.run_id, None)
         loader.forget(kernel)
-        unfinished = kernel.engine.abandon()
-        if self._display is not None:
-            self._display.stop()
+        with contextlib.ExitStack() as steps:
+            # Last step first: an interrupt in one of them does not keep the others from being taken.
+            steps.callback(kernel.config.release)
+            steps.callback(self._stop_logging)
+            steps.callback(self._end_record, reason)
+            # Not before callbacks have had their chance to look.
+            steps.callback(self._tell_unseen)
+            steps.callback(kernel.engine.close, _CALLBACKS)
+            steps.callback(self._close_memoizer)
+            steps.callback(_shut_down, self._started)
+            steps.callback(self._tell_unfinished, kernel.engine.abandon(), reason)
+            if self._display is not None:
+                steps.callback(self._display.stop)
+
+    def _tell_unfinished(self, unfinished: int, reason: str) -> None:
         if unfinished:
             text = f"{unfinished} task{'s' * (unfinished != 1)} unfinished"
             _logger.warning("%s, cancelled by %s", text, reason)
             _print(
                 f"flowlib: {text}, and cancelled because the run ended: wait for them by result(), "
-                f"flowlib.wait_for_current_tasks() or Config(exit_mode='wait') (run {kernel.run_dir})"
+                f"flowlib.wait_for_current_tasks() or Config(exit_mode='wait') (run {self._kernel.run_dir})"
             )
-        _shut_down(self._started)
-        memoizer = getattr(kernel.engine, "memoizer", None)
+
+    def _close_memoizer(self) -> None:
+        memoizer = getattr(self._kernel.engine, "memoizer", None)
         if memoizer is not None:
             memoizer.close()
-        kernel.engine.close(_CALLBACKS)
-        # Not before callbacks have had their chance to look.
-        self._tell_unseen()
-        _logger.info("the run ended: %s; %s", reason, _counts(kernel))
+
+    def _end_record(self, reason: str) -> None:
+        counts = _counts(self._kernel)
+        _logger.info("the run ended: %s; %s", reason, counts)
         if self._events is not None:
-            kernel.engine.emit((int(Code.RUN_ENDED), time(), reason, _counts(kernel)))
+            self._kernel.engine.emit((int(Code.RUN_ENDED), time(), reason, counts))
             self._events.close()
-        self._stop_logging()
-        kernel.config.release()
 
     def _tell_unseen(self) -> None:
         """A failure that nobody looked at must not end as silently as a success."""

@@ -20,6 +20,7 @@ import pytest
 
 from flowlib.dataflow.futures import AppFuture
 from flowlib.dataflow.kernel import DataFlowKernel, Function
+from flowlib.dataflow.memoization import BasicMemoizer
 from flowlib.dataflow.states import States
 from flowlib.errors import (
     AppAborted,
@@ -33,6 +34,7 @@ from flowlib.errors import (
     NoDataFlowKernelError,
     SerializationError,
 )
+from flowlib.events.reader import EventReader
 from flowlib.events.schema import Code, as_dict
 from flowlib.executors import InlineExecutor, ThreadPoolExecutor
 from flowlib.executors.base import FlowlibExecutor
@@ -479,6 +481,32 @@ def test_cleanup_cancels_and_tells(make_kernel: MakeKernel, capsys: pytest.Captu
         kernel.cleanup()
 
 
+def test_cleanup_goes_on_after_an_interrupt(make_kernel: MakeKernel) -> None:
+    """Ctrl-C in one step of the end is passed on, and the other steps are taken all the same."""
+
+    class Impatient(ThreadPoolExecutor):
+        def shutdown(self) -> None:
+            ended.append("executor")
+            super().shutdown()
+
+    class Interrupted(BasicMemoizer):
+        def close(self) -> None:
+            raise KeyboardInterrupt
+
+    ended: list[str] = []
+    executor = Impatient(max_threads=1)
+    kernel = make_kernel(executors=[executor], memoizer=Interrupted())
+    kernel.submit(inc, [1]).result(DEADLINE)
+    with pytest.raises(KeyboardInterrupt):
+        kernel.cleanup()
+    assert ended == ["executor"]
+    with EventReader(os.path.join(kernel.run_dir, "events.log")) as reader:
+        *_, last = reader.read()
+    assert last[0] == Code.RUN_ENDED
+    # The configuration is free for the next run.
+    kernel.config.executors = [ThreadPoolExecutor(max_threads=1)]
+
+
 def test_cleanup_does_not_wait_for_threads(make_kernel: MakeKernel) -> None:
     """A body that never ends does not keep the run from ending."""
     kernel = make_kernel()
@@ -571,9 +599,6 @@ def test_failed_start_leaves_nothing(make_kernel: MakeKernel) -> None:
 
 def test_records_of_the_run(make_kernel: MakeKernel) -> None:
     """The event log tells of the run, its app, its executor and each step of a task."""
-    from flowlib.events.reader import EventReader
-    from flowlib.events.schema import Code
-
     kernel = make_kernel()
     future = kernel.submit(inc, [kernel.submit(inc, [1])])
     assert future.result(DEADLINE) == 3
