@@ -27,6 +27,8 @@ class Block(msgspec.Struct, kw_only=True):
         mem_per_worker: GB for each worker.
         enforce_memory: Whether a task that uses more than that is killed.
         kill_grace: Seconds between SIGTERM and SIGKILL for a task over its walltime.
+        max_tasks_per_worker: Tasks after which a worker is replaced.
+        max_memory_per_worker: GB that a worker may keep after a task.
         max_workers_per_node: Limit for the number of workers.
         prefetch: Most tasks beyond the workers; -1 lets the interchange decide.
         cpu_affinity: See ``affinity.worker_cores``.
@@ -55,6 +57,8 @@ class Block(msgspec.Struct, kw_only=True):
     mem_per_worker: float | None = None
     enforce_memory: bool = False
     kill_grace: float = 5.0
+    max_tasks_per_worker: int | None = None
+    max_memory_per_worker: float | None = None
     max_workers_per_node: float | None = None
     prefetch: int = -1
     cpu_affinity: str = "none"

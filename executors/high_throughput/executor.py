@@ -56,6 +56,9 @@ class HighThroughputExecutor(FlowlibExecutor):
         enforce_memory: Whether a task that uses more than ``mem_per_worker``, its children included, is killed with
             ``OutOfMemory``. It is looked at five times a second. A task that asks for memory is held to that anyway.
         kill_grace: Seconds that a task over its walltime has between SIGTERM and SIGKILL.
+        max_tasks_per_worker: Tasks after which a worker is replaced by a fresh one; None for never.
+        max_memory_per_worker: GB that a worker may keep after a task; one that keeps more, because of a leak say, is
+            replaced. None for any amount.
         max_workers_per_node: Most workers on a node; None for as many as it has room for.
         cpu_affinity: How workers are bound to CPUs: "none", "block", "block-reverse", "alternating" or
             "list:0-3:4-7".
@@ -132,6 +135,8 @@ class HighThroughputExecutor(FlowlibExecutor):
         lease: float = 30,
         enforce_memory: bool = False,
         kill_grace: float = 5.0,
+        max_tasks_per_worker: int | None = None,
+        max_memory_per_worker: float | None = None,
     ) -> None:
         check = Checks(type(self).__name__)
         check.text("label", label)
@@ -146,6 +151,8 @@ class HighThroughputExecutor(FlowlibExecutor):
         check.number("mem_per_worker", mem_per_worker, above=True, none=True)
         check.flag("enforce_memory", enforce_memory)
         check.number("kill_grace", kill_grace)
+        check.number("max_tasks_per_worker", max_tasks_per_worker, least=1, whole=True, none=True)
+        check.number("max_memory_per_worker", max_memory_per_worker, above=True, none=True)
         if enforce_memory and mem_per_worker is None:
             raise ValueError(
                 f"{type(self).__name__}(enforce_memory=True) needs mem_per_worker, the GB that each worker may use"
@@ -220,6 +227,8 @@ class HighThroughputExecutor(FlowlibExecutor):
         self.lease = lease
         self.enforce_memory = enforce_memory
         self.kill_grace = kill_grace
+        self.max_tasks_per_worker = max_tasks_per_worker
+        self.max_memory_per_worker = max_memory_per_worker
 
         self.emit = discard
         self._session: Session | None = None

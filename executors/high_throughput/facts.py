@@ -88,6 +88,7 @@ class Facts:
     def worker_setup(self, rank: int) -> m.WorkerSetup:
         """What a worker is told."""
         block, cores = self._block, self._worker_cores[rank]
+        most = block.max_memory_per_worker
         gpus = block.accelerators[rank : rank + 1]
         environment = {
             "FLOWLIB_WORKER_RANK": str(rank),
@@ -110,4 +111,6 @@ class Facts:
             debug=block.debug,
             label=block.label,
             gpus=gpus,
+            most_tasks=block.max_tasks_per_worker,
+            most_memory=None if most is None else int(most * 1e9),
         )

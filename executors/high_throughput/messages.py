@@ -420,6 +420,8 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
         debug: Whether to log more.
         label: Label of the executor.
         gpus: Accelerators of its own.
+        most_tasks: Tasks after which it ends; None for no limit.
+        most_memory: Bytes of memory that it may keep after a task; None for no limit.
     """
 
     rank: int
@@ -433,6 +435,8 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
     debug: bool
     label: str = ""
     gpus: list[str] = []
+    most_tasks: int | None = None
+    most_memory: int | None = None
 
 
 class Ready(msgspec.Struct, array_like=True, tag=61):
@@ -442,7 +446,7 @@ class Ready(msgspec.Struct, array_like=True, tag=61):
 
 
 class Retiring(msgspec.Struct, array_like=True, tag=62):
-    """A worker ends after its last result, because it cannot be cleaned: replace it."""
+    """A worker ends after its last result, because it cannot be cleaned or has done enough: replace it."""
 
     reason: str
 

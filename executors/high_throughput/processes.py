@@ -132,11 +132,12 @@ def memory_of(pid: int, limit: int) -> int:
         limit: Bytes.
     """
     tree = [pid, *descendants(pid)]
-    resident = sum(map(_resident, tree))
-    return resident if resident <= limit else sum(map(_proportional, tree))
+    total = sum(map(resident, tree))
+    return total if total <= limit else sum(map(_proportional, tree))
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has; 0 if it is gone."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * _PAGE
@@ -160,7 +161,7 @@ def _proportional(pid: int) -> int:
     except OSError:
         # An older kernel, another system, or a process that has ended.
         pass
-    return _resident(pid)
+    return resident(pid)
 
 
 def name_of(pid: int) -> str:

@@ -338,6 +338,8 @@ class Session:
             "mem_per_worker": executor.mem_per_worker,
             "enforce_memory": executor.enforce_memory,
             "kill_grace": executor.kill_grace,
+            "max_tasks_per_worker": executor.max_tasks_per_worker,
+            "max_memory_per_worker": executor.max_memory_per_worker,
             "max_workers_per_node": executor.max_workers_per_node,
             "prefetch": executor.prefetch_capacity or -1,
             "cpu_affinity": executor.cpu_affinity,

@@ -30,6 +30,8 @@ from flowlib.executors.high_throughput.hygiene import Hygiene
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.node import usable_cpus
 from flowlib.executors.high_throughput.outbox import LARGEST, Outbox, message
+from flowlib.executors.high_throughput.processes import resident
+from flowlib.executors.high_throughput.wear import Wear
 from flowlib.serialize.execute import execute, report, set_place
 from flowlib.serialize.functions import decode_function
 
@@ -79,6 +81,7 @@ class Worker:
         self._task = (-1, -1)
         self._armed = False
         self._walltime = 0.0
+        self._wear: Wear | None = None
 
     # ----------------------------------------------------------------------------------------------------------- life
 
@@ -135,6 +138,8 @@ class Worker:
         self._gpus = tuple(setup.gpus)
         self._hygiene = Hygiene(log, null)
         self._cells[self._log_cell] = self._hygiene.log_size
+        if setup.most_tasks is not None or setup.most_memory is not None:
+            self._wear = Wear(setup.most_tasks, setup.most_memory, lambda: resident(self._pid))
 
     def _end(self, words: int, reason: str) -> NoReturn:
         self._cells[self._words_cell] = words
@@ -255,7 +260,7 @@ class Worker:
         # A result that others are waiting for goes out before the rest is cleaned.
         hold = left and ended - self._flushed < HOLD
         if hold:
-            retiring = retiring or self._tidy(self._hygiene.clean)
+            retiring = retiring or self._clean()
         large = len(value) > m.INLINE_LIMIT
         result = _encode(m.Result(task.task, task.attempt, status, 0 if large else value, began, ended, self._rank))
         outbox = self._outbox
@@ -269,9 +274,14 @@ class Worker:
         outbox.empty()
         self._flushed = ended
         if not hold:
-            retiring = retiring or self._tidy(self._hygiene.clean)
+            retiring = retiring or self._clean()
         if retiring is not None:
             self._retire(retiring)
+
+    def _clean(self) -> str | None:
+        """What remains to be done after a task; why this worker has to end, if it has."""
+        reason = self._tidy(self._hygiene.clean)
+        return self._wear.after_task() if reason is None and self._wear is not None else reason
 
     def _tidy(self, step: Callable[[], str | None]) -> str | None:
         """Do a part of the cleaning; why this worker has to end, if it has."""
