@@ -34,6 +34,7 @@ class TaskContext:
         deadline: When its walltime is over, on the clock of ``time.monotonic()``; None for no limit.
         cores: CPUs that the task may use.
         gpus: Accelerators that the task may use.
+        memory: Bytes that it has asked for; None if it did not.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class TaskContext:
         "deadline",
         "executor",
         "gpus",
+        "memory",
         "task_id",
         "worker_rank",
     )
@@ -58,9 +60,10 @@ class TaskContext:
         executor: str = "",
         worker_rank: int | None = None,
         deadline: float | None = None,
-        cores: int = 1,
+        cores: float = 1,
         gpus: tuple[str, ...] = (),
         notify: Notify | None = None,
+        memory: int | None = None,
     ) -> None:
         self.task_id = task_id
         self.attempt = attempt
@@ -70,6 +73,7 @@ class TaskContext:
         self.deadline = deadline
         self.cores = cores
         self.gpus = gpus
+        self.memory = memory
         self._notify = notify
         self._directory: str | None = None
         self._noted = 0.0

@@ -8,6 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 FORMS = ("none", "block", "block-reverse", "alternating", "list:<cores of worker 0>:<cores of worker 1>:...")
 
 
@@ -104,6 +111,16 @@ def thread_environment(cores: Sequence[int]) -> dict[str, str]:
         "GOMP_CPU_AFFINITY": " ".join(names),
         "KMP_AFFINITY": f"explicit,proclist=[{','.join(names)}]",
     }
+
+
+def task_threads(cores: float) -> dict[str, str]:
+    """Variables that make numerical libraries start as many threads as a task has asked cores for.
+
+    Example:
+        >>> task_threads(2.5)["OPENBLAS_NUM_THREADS"]
+        '2'
+    """
+    return dict.fromkeys(_THREADS, str(max(1, int(cores))))
 
 
 def accelerator_environment(accelerator: str) -> dict[str, str]:

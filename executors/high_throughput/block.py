@@ -33,6 +33,9 @@ class Block(msgspec.Struct, kw_only=True):
         prefetch: Most tasks beyond the workers; -1 lets the interchange decide.
         cpu_affinity: See ``affinity.worker_cores``.
         accelerators: Names of accelerators, one for each worker.
+        shared_accelerators: Whether they go to tasks that ask for them instead.
+        disk: Bytes of disk for tasks; None for what is free.
+        labels: Amounts of what the user has named.
         drain_period: Seconds after which a manager takes no more tasks.
         address_probe_timeout: Seconds to find an address that answers.
         debug: Whether to log more.
@@ -63,6 +66,9 @@ class Block(msgspec.Struct, kw_only=True):
     prefetch: int = -1
     cpu_affinity: str = "none"
     accelerators: list[str] = []
+    shared_accelerators: bool = False
+    disk: int | None = None
+    labels: dict[str, float] = {}
     drain_period: float | None = None
     address_probe_timeout: float = 30
     debug: bool = False

@@ -12,10 +12,11 @@ is nowhere is dropped, so the driver gets one answer per attempt.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from flowlib.executors.high_throughput.managers import Key, Manager
-from flowlib.executors.high_throughput.messages import Register, Result, Status, Task
+from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
+from flowlib.executors.high_throughput.packing import Lane, Packing
 from flowlib.executors.high_throughput.ranks import Ranks
 from flowlib.executors.high_throughput.taskqueue import TaskQueue
 
@@ -110,6 +111,9 @@ class Dispatcher:
         self.dropped = 0
         self._gone: dict[str, Manager] = {}
         self._queue = TaskQueue()
+        self._packing = Packing()
+        # Tasks that were taken out of the queue, in all: who waits in ``_packing`` has a turn by this count.
+        self._taken = 0
         self._at: dict[Key, Manager] = {}
         self._cancelling: set[Key] = set()
         self._stealing: set[Key] = set()
@@ -123,7 +127,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Tasks that no manager has yet."""
-        return len(self._queue)
+        return len(self._queue) + len(self._packing)
 
     @property
     def outstanding(self) -> int:
@@ -137,12 +141,30 @@ class Dispatcher:
             key = (task.task, task.attempt)
             if key in waiting or key in at:
                 self.dropped += 1
-            else:
+            elif task.needs is None or not task.needs.resources:
                 put(task, key)
+            elif key in self._packing.keys:
+                self.dropped += 1
+            else:
+                self._packing.put(task, self._taken + len(self._queue), self.managers.values())
+
+    def _put_back(self, tasks: Sequence[Task]) -> None:
+        """Queue tasks before all others of their priority, in this order."""
+        plain: list[Task] = []
+        for task in reversed(tasks):
+            if task.needs is None or not task.needs.resources:
+                plain.append(task)
+            else:
+                self._packing.put(task, 0, self.managers.values(), front=True)
+        self._queue.put_back(plain[::-1])
+
+    def impossible(self) -> list[tuple[Task, tuple[str, Any, Any]]]:
+        """Take out tasks that ask for more than any manager has: with the resource, the amount, the most there is."""
+        return self._packing.impossible(self.managers.values())
 
     def held(self) -> list[Key]:
         """All attempts that are here or at managers."""
-        return [*self._queue.keys, *self._at]
+        return [*self._queue.keys, *self._packing.keys, *self._at]
 
     def cancel(self, keys: Iterable[Key]) -> Cancelled:
         """Withdraw attempts for the driver. Those at managers are answered when the managers have answered."""
@@ -154,11 +176,14 @@ class Dispatcher:
             if manager is not None:
                 self._cancelling.add(key)
                 ask.setdefault(manager, []).append(key)
-            elif key in self._queue.keys and key not in withdrawn:
+            elif (key in self._queue.keys or key in self._packing.keys) and key not in withdrawn:
                 withdrawn[key] = None
             else:
                 unknown.append(key)
+        waiting = len(self._queue)
         self._queue.withdraw(withdrawn)
+        self._taken += waiting - len(self._queue)
+        self._packing.withdraw(withdrawn)
         return Cancelled(list(withdrawn), unknown, list(ask.items()))
 
     # -------------------------------------------------------------------------------------------------- the managers
@@ -181,10 +206,14 @@ class Dispatcher:
             self._ranks.remove(known)
             self._over.pop(known, None)
             self._dirty.discard(known)
+            self._packing.gone(known)
             for key, task in known.running.items():
                 if key in reported:
                     manager.running[key] = task
                     self._at[key] = manager
+                    holding = known.holding(key)
+                    if holding is not None:
+                        manager.hold_again(key, holding)
                 else:
                     self._forget(key)
                     spared = key not in known.begun and self._spare_loss(key)
@@ -194,7 +223,7 @@ class Dispatcher:
             manager.draining, manager.held = known.draining, known.held
         if adopt:
             for key in reported:
-                if key not in self._at and key not in self._queue.keys:
+                if key not in self._at and key not in self._queue.keys and key not in self._packing.keys:
                     manager.running[key] = Task(*key, ADOPTED, b"")
                     self._at[key] = manager
         self._gone.pop(name, None)
@@ -233,10 +262,12 @@ class Dispatcher:
         self._ranks.remove(manager)
         self._over.pop(manager, None)
         self._dirty.discard(manager)
+        self._packing.gone(manager)
         losses, again = self._judge(manager, set() if answered else manager.may_have_begun(), for_good)
         for key in manager.running:
             self._forget(key)
-        self._queue.put_back(again)
+            manager.release(key)
+        self._put_back(again)
         if not for_good:
             manager.ghosts.update(manager.running)
             manager.running.clear()
@@ -375,6 +406,8 @@ class Dispatcher:
             task = manager.running.pop(key)
             if manager.begun:
                 manager.begun.discard(key)
+            if task.needs is not None and task.needs.resources:
+                manager.release(key)
             if manager is not last:
                 self._dirty.add(manager)
                 if last is not None and not last.used:
@@ -399,7 +432,7 @@ class Dispatcher:
             if not last.used:
                 last.idle_since = now
         if returned:
-            self._queue.put_back(returned)
+            self._put_back(returned)
         return accepted
 
     def _was_cancelled(self, key: Key, manager: Manager) -> bool:
@@ -437,13 +470,21 @@ class Dispatcher:
         """Give waiting tasks to managers that can take more."""
         self._refresh()
         queue, ranks = self._queue, self._ranks
-        if not queue or not ranks.available:
-            return []
         given: dict[Manager, tuple[list[Task], list[int]]] = {}
+        turn = self._pack(given) if self._packing.active else None
+        if not queue or not ranks.available:
+            return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
         at = self._at
         while queue and ranks.available:
+            most = len(queue)
+            if turn is not None:
+                if self._taken >= turn:
+                    turn = self._pack(given)
+                    continue
+                most = min(most, turn - self._taken)
             manager = ranks.pop()
-            tasks = queue.take(ranks.portion(manager, len(queue)))
+            tasks = queue.take(min(most, ranks.portion(manager, len(queue))))
+            self._taken += len(tasks)
             if tasks:
                 parts = given.get(manager)
                 if parts is None:
@@ -460,6 +501,59 @@ class Dispatcher:
             self._place(manager)
         return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
 
+    def _pack(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> int | None:
+        """Give out tasks that ask for resources, as far as it is their turn.
+
+        Returns:
+            When to come back, by ``_taken``; None for not before something happens.
+        """
+        packing, queue = self._packing, self._queue
+        again: int | None = None
+        lanes = packing.lanes()
+        for manager in packing.take_freed():
+            if self.managers.get(manager.name) is manager:
+                self._place(manager)
+        for lane in lanes:
+            while lane.waiting:
+                turn = lane.waiting[0][0]
+                if (lane.waiting[0][1].task, lane.waiting[0][1].attempt) not in packing.keys:
+                    lane.waiting.popleft()
+                    continue
+                if queue and lane.priority < queue.first_priority():
+                    break
+                if queue and lane.priority == queue.first_priority() and self._taken < turn:
+                    again = turn if again is None else min(again, turn)
+                    break
+                found = packing.find(lane)
+                if found is None:
+                    kept = packing.reserve(lane, self._taken, self.managers.values())
+                    if kept is not None:
+                        self._place(kept)
+                    break
+                self._give(lane, found, given)
+        return again
+
+    def _give(self, lane: Lane, manager: Manager, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
+        """Give the first of a lane to a manager that has room for it."""
+        task = self._packing.take(lane)
+        key = (task.task, task.attempt)
+        self._taken += 1
+        manager.running[key] = task
+        self._at[key] = manager
+        needs = task.needs
+        assert needs is not None
+        holding = manager.hold(key, lane.asked)
+        gpus = [*holding.gpus] if holding.gpus else None
+        told = Needs(needs.priority, needs.walltime, needs.resources, needs.environment, holding.slots, gpus)
+        parts = given.get(manager)
+        if parts is None:
+            parts = given[manager] = ([], [])
+        parts[0].append(Task(task.task, task.attempt, task.function, task.payload, told))
+        if task.function not in manager.known:
+            manager.known.add(task.function)
+            parts[1].append(task.function)
+        self._place(manager)
+
     def cut(self, assignment: Assignment) -> None:
         """Tasks could not be sent, because the manager's connection is gone: queue them again.
 
@@ -472,8 +566,9 @@ class Dispatcher:
             key = (sent.task, sent.attempt)
             if self._at.pop(key, None) is not None:
                 tasks.append(manager.running.pop(key))
+                manager.release(key)
         manager.known.difference_update(assignment.functions)
-        self._queue.put_back(tasks)
+        self._put_back(tasks)
 
     @property
     def imbalanced(self) -> bool:
@@ -489,11 +584,13 @@ class Dispatcher:
         if dirty:
             for manager in dirty:
                 if self.managers.get(manager.name) is manager:
+                    if self._packing.active:
+                        self._packing.changed(manager)
                     self._place(manager)
             dirty.clear()
 
     def _place(self, manager: Manager) -> None:
-        if len(manager.running) > manager.slots:
+        if len(manager.running) + manager.extra > manager.slots:
             self._over[manager] = None
         else:
             self._over.pop(manager, None)
@@ -520,7 +617,7 @@ class Dispatcher:
         for manager in list(self._over):
             if want <= 0:
                 break
-            spare = min(want, len(manager.running) - manager.slots)
+            spare = min(want, len(manager.running) + manager.extra - manager.slots)
             keys = self._spare(manager, spare, below)
             if keys:
                 self._stealing.update(keys)
@@ -535,7 +632,7 @@ class Dispatcher:
             if len(keys) >= most:
                 break
             needs = manager.running[key].needs
-            if below is not None and needs is not None and needs.priority >= below:
+            if needs is not None and (needs.resources or (below is not None and needs.priority >= below)):
                 continue
             if key not in self._stealing and key not in self._cancelling:
                 keys.append(key)
@@ -551,7 +648,9 @@ class Dispatcher:
         """
         self._queue.check_invariants()
         self._ranks.check_invariants()
+        self._packing.check_invariants(self.managers.values())
         assert not self._queue.keys & self._at.keys()
+        assert not self._packing.keys & (self._at.keys() | self._queue.keys)
         assert sum(len(m.running) for m in self.managers.values()) == len(self._at)
         for name, manager in self.managers.items():
             assert name == manager.name
@@ -565,12 +664,15 @@ class Dispatcher:
         for manager in self.managers.values():
             if manager not in self._dirty:
                 assert manager.rank == self._ranks.rank_of(manager)
-                assert (manager in self._over) == (len(manager.running) > manager.slots)
+                assert (manager in self._over) == (len(manager.running) + manager.extra > manager.slots)
+            manager.check_invariants()
         assert set(self._over) <= set(self.managers.values())
 
     def places(self) -> Iterator[tuple[Key, str]]:
         """Every attempt that is here, with its manager's name; "" for waiting ones."""
         for key in self._queue.keys:
+            yield key, ""
+        for key in self._packing.keys:
             yield key, ""
         for key, manager in self._at.items():
             yield key, manager.name

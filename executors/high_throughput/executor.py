@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,17 @@ from flowlib.executors.base import FlowlibExecutor
 from flowlib.executors.high_throughput import launch
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.manager_selector import ManagerSelector, RandomManagerSelector
-from flowlib.executors.high_throughput.needs import check_specification, needs_of, parsl_priority
+from flowlib.executors.high_throughput.needs import (
+    check_fits,
+    check_specification,
+    needs_of,
+    parsl_priority,
+    resources_of,
+)
 from flowlib.executors.high_throughput.parameters import Checks, known_options_only
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.serialize.arguments import dump_call
+from flowlib.units import parse_size
 
 if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
@@ -80,6 +87,11 @@ class HighThroughputExecutor(FlowlibExecutor):
         worker_python: Python for managers and workers; None for this process's own, or the ``python3`` that the
             provider's ``worker_init`` puts on PATH.
         lease: Seconds for which managers go on when the connection to the interchange is lost.
+        shared_accelerators: Whether accelerators go to the tasks that ask for ``gpus`` (fractions share one), and a
+            task that asks for none sees none. Otherwise each worker has one of its own.
+        disk_per_node: Bytes, or text like "100GB", that tasks may ask for as ``disk``; None for what is free where a
+            node's temporary files go.
+        labels: What else a node has that tasks may ask for: amounts by name, such as ``{"licence": 2}``.
 
     Raises:
         TypeError: An argument is unknown or has the wrong type.
@@ -137,6 +149,9 @@ class HighThroughputExecutor(FlowlibExecutor):
         kill_grace: float = 5.0,
         max_tasks_per_worker: int | None = None,
         max_memory_per_worker: float | None = None,
+        shared_accelerators: bool = False,
+        disk_per_node: int | str | None = None,
+        labels: Mapping[str, float] | None = None,
     ) -> None:
         check = Checks(type(self).__name__)
         check.text("label", label)
@@ -174,6 +189,9 @@ class HighThroughputExecutor(FlowlibExecutor):
         check.flag("encrypted", encrypted)
         check.text("worker_python", worker_python, none=True)
         check.number("lease", lease, above=True)
+        check.flag("shared_accelerators", shared_accelerators)
+        self.disk_per_node = None if disk_per_node is None else parse_size(disk_per_node, "disk_per_node")
+        self.labels = check.labels(labels)
         if os.sep in label or label in (".", ".."):
             raise ValueError(f"{type(self).__name__}(label={label!r}): it names a directory, so give no {os.sep!r}")
         if not isinstance(block_error_handler, bool) and not callable(block_error_handler):
@@ -229,6 +247,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         self.kill_grace = kill_grace
         self.max_tasks_per_worker = max_tasks_per_worker
         self.max_memory_per_worker = max_memory_per_worker
+        self.shared_accelerators = shared_accelerators
 
         self.emit = discard
         self._session: Session | None = None
@@ -337,7 +356,11 @@ class HighThroughputExecutor(FlowlibExecutor):
         name = getattr(func, "__name__", type(func).__name__)
         number = session.functions.number(func, name)
         payload = dump_call(args, kwargs, name)
-        needs = m.Needs(parsl_priority(resource_specification["priority"])) if resource_specification else None
+        needs = None
+        if resource_specification:
+            priority = resource_specification.get("priority")
+            first = 0.0 if priority is None else parsl_priority(priority)
+            needs = m.Needs(first, None, resources_of(resource_specification))
         task = next(self._own_tasks)
         direct = session.direct(func)
         direct.future.flowlib_executor_task_id = task  # type: ignore[attr-defined]
@@ -355,13 +378,20 @@ class HighThroughputExecutor(FlowlibExecutor):
         return session is not None and session.client.kill((record.id, attempt), grace)
 
     def validate_resources(self, specification: dict[str, Any]) -> None:
-        """Refuse what this executor can never honour: everything but ``{"priority": number}``, lower first.
+        """Refuse what this executor can never honour: unknown names, and more than its largest node has.
+
+        Before the first manager is there, the nodes are not known; what turns out to be too much
+        then fails in the same way.
 
         Raises:
             InvalidResourceSpecification: Names the keys.
         """
         if specification:
-            check_specification(specification, f"{type(self).__name__} ({self.label})")
+            who = f"{type(self).__name__} ({self.label})"
+            check_specification(specification, who, self.labels)
+            session = self._session
+            if session is not None:
+                check_fits(specification, session.fleet.connected(), who)
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
         """The name of ``validate_resources`` that scripts of the field call."""
@@ -413,7 +443,7 @@ class HighThroughputExecutor(FlowlibExecutor):
             limits.append(cores // self.cores_per_worker)
         if memory is not None and self.mem_per_worker is not None:
             limits.append(memory // self.mem_per_worker)
-        if self.available_accelerators:
+        if self.available_accelerators and not self.shared_accelerators:
             limits.append(len(self.available_accelerators))
         if self.max_workers_per_node is not None and limits:
             limits.append(self.max_workers_per_node)

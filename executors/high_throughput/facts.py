@@ -42,13 +42,14 @@ class Facts:
         cpus = node.usable_cpus()
         self._cores = node.count_cores(os.environ, cpus)
         self._memory = node.count_memory(os.environ)
+        self._disk = node.count_disk() if block.disk is None else block.disk
         self.slots = node.count_workers(
             self._cores,
             self._memory,
             block.cores_per_worker,
             block.mem_per_worker,
             block.max_workers_per_node,
-            len(block.accelerators),
+            0 if block.shared_accelerators else len(block.accelerators),
         )
         enforced = block.enforce_memory and block.mem_per_worker
         self.share = int(block.mem_per_worker * node.GB) if enforced and block.mem_per_worker else None
@@ -75,7 +76,7 @@ class Facts:
             pid=os.getpid(),
             slots=self.slots,
             prefetch=block.prefetch,
-            cores=self._cores,
+            cores=node.shared_cores(self._cores, block.cores_per_worker, block.max_workers_per_node),
             memory=self._memory,
             gpus=block.accelerators,
             started=self._started,
@@ -83,13 +84,17 @@ class Facts:
             directory=os.getcwd(),
             log=self.log,
             running=list(running),
+            share=(block.mem_per_worker or 0) * node.GB,
+            disk=self._disk,
+            labels=block.labels,
+            shared_gpus=block.shared_accelerators,
         )
 
     def worker_setup(self, rank: int) -> m.WorkerSetup:
         """What a worker is told."""
         block, cores = self._block, self._worker_cores[rank]
         most = block.max_memory_per_worker
-        gpus = block.accelerators[rank : rank + 1]
+        gpus = [] if block.shared_accelerators else block.accelerators[rank : rank + 1]
         environment = {
             "FLOWLIB_WORKER_RANK": str(rank),
             "FLOWLIB_WORKER_COUNT": str(self.slots),
@@ -97,6 +102,9 @@ class Facts:
             "FLOWLIB_WORKER_BLOCK_ID": block.block,
             **affinity.thread_environment(cores),
         }
+        if block.shared_accelerators:
+            # A task that asks for none sees none.
+            environment.update(affinity.accelerator_environment(""))
         for gpu in gpus:
             environment.update(affinity.accelerator_environment(gpu))
         return m.WorkerSetup(

@@ -37,9 +37,10 @@ class Entry:
         estimate: Seconds that it was expected to take when it was handed out.
         cancelled: Whether somebody waits to hear that it is withdrawn.
         ending: How it is to be ended if it turns out to be running, or is being ended.
+        slots: Workers whose share it has.
     """
 
-    __slots__ = ("cancelled", "ending", "estimate", "key", "number", "task", "worker")
+    __slots__ = ("cancelled", "ending", "estimate", "key", "number", "slots", "task", "worker")
 
     def __init__(self, task: Task, key: Key) -> None:
         self.task = task
@@ -49,6 +50,7 @@ class Entry:
         self.estimate = 0.0
         self.cancelled = False
         self.ending: Terminate | None = None
+        self.slots = 1 if task.needs is None else task.needs.slots
 
 
 class Worker:

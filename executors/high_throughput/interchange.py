@@ -28,7 +28,7 @@ from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher,
 from flowlib.executors.high_throughput.doors import Door, Letter, LocalDoor, Payload, RemoteDoor
 from flowlib.executors.high_throughput.health import Health
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
-from flowlib.executors.high_throughput.lost import lost_payload
+from flowlib.executors.high_throughput.lost import lost_payload, refused_payload
 from flowlib.executors.high_throughput.managers import Key, Manager
 
 log = logging.getLogger("flowlib.interchange")
@@ -222,6 +222,13 @@ class Interchange:
         if keys:
             self._flush_answers()
             self._tell_results(manager.name, [m.Result(t, a, m.Status.WITHDRAWN) for t, a in keys])
+
+    def _refuse_impossible(self) -> None:
+        """Nodes are known now: what none of them can hold would wait for ever."""
+        for task, (name, amount, there) in self._core.impossible():
+            payload = refused_payload(self._setup.label, name, amount, there)
+            self._flush_answers()
+            self._tell_results("", [m.Result(task.task, task.attempt, m.Status.REFUSED, payload)])
 
     def _tell_change(self, facts: m.Register, change: str, reason: str = "", *, details: bool = False) -> None:
         self._tell(
@@ -464,6 +471,7 @@ class Interchange:
         self._tell_change(manager.facts, "registered", "again" if again else "", details=not again)
         if manager.facts.host in self._quarantined:
             self._hold(manager.facts, self._quarantined[manager.facts.host])
+        self._refuse_impossible()
         if manager.draining or manager.facts.block in self._draining_blocks:
             self._drain(manager.name, "the block is not needed any more")
 

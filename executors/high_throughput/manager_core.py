@@ -101,6 +101,8 @@ class ManagerCore:
         self._workers: dict[int, Worker] = {}
         # Ranks of open workers with empty hands; a dict for its order.
         self._idle: dict[int, None] = {}
+        # Idle workers whose share tasks on other workers have.
+        self._lent = 0
         self._durations: dict[int, float] = {}
         self._timed: set[int] = set()
         self._revoking: set[int] = set()
@@ -235,6 +237,7 @@ class ManagerCore:
             (abandoned.begun if began else abandoned.unstarted).append(key)
         self._entries.clear()
         self._queue.clear()
+        self._lent = 0
         for worker in self._workers.values():
             worker.hand.clear()
         return abandoned
@@ -277,6 +280,7 @@ class ManagerCore:
             # Those before it that were not answered were skipped.
             if entry.number == started and entry.ending is not None and entry.ending.cause is Cause.CANCEL:
                 del self._entries[entry.key]
+                self._lent -= entry.slots - 1
                 self._withdrawn.append(entry.key)
             elif entry.number == started:
                 self._answer(entry)
@@ -327,6 +331,7 @@ class ManagerCore:
             else:
                 hand.remove(entry)
             del entries[key]
+            self._lent -= entry.slots - 1
             if entry.cancelled:
                 self._running.append(key)
             self._learn(entry.task.function, result.ended - result.started)
@@ -388,7 +393,12 @@ class ManagerCore:
         if not queue.count:
             return []
         batches: dict[int, Batch] = {}
-        while queue.count and idle:
+        while queue.count and len(idle) > self._lent:
+            if self._lent or queue.first().slots > 1:
+                if len(idle) - self._lent < queue.first().slots:
+                    # Room was made for it elsewhere than here; it comes when enough have ended.
+                    return list(batches.values())
+                self._lent += queue.first().slots - 1
             # The one that was busy last: its memory is still in the processor's cache.
             worker = self._workers[next(reversed(idle))]
             self._give(worker, queue.pop(), batches, now)
@@ -403,7 +413,7 @@ class ManagerCore:
         while queue.count:
             function = queue.first().task.function
             estimate = self._durations.get(function, _UNKNOWN)
-            if estimate > AHEAD / 2:
+            if estimate > AHEAD / 2 or queue.first().slots > 1:
                 return
             takers = [
                 worker
@@ -491,6 +501,7 @@ class ManagerCore:
         for entry in entries:
             entry.worker = None
             entry.ending = None
+            self._lent -= entry.slots - 1
             if entry.cancelled or self.draining:
                 del self._entries[entry.key]
                 self._withdrawn.append(entry.key)
@@ -500,6 +511,7 @@ class ManagerCore:
 
     def _answer(self, entry: Entry) -> None:
         del self._entries[entry.key]
+        self._lent -= entry.slots - 1
         if entry.cancelled:
             self._running.append(entry.key)
 
@@ -642,6 +654,7 @@ class ManagerCore:
         assert len(waiting) == self._queue.count
         assert all(entry.worker is None for entry in waiting)
         held = [entry for worker in self._workers.values() for entry in worker.hand]
+        assert self._lent == sum(entry.slots - 1 for entry in held)
         assert sorted(entry.key for entry in (*waiting, *held)) == sorted(self._entries)
         for rank, worker in self._workers.items():
             hand = worker.hand

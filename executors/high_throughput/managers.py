@@ -5,6 +5,10 @@ Pure: durations and times are told.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from flowlib.executors.high_throughput.capacity import Holding, Pool, slots_for
 from flowlib.executors.high_throughput.messages import Register, Task
 
 Key = tuple[int, int]
@@ -30,6 +34,7 @@ class Manager:
         prefetch: Most tasks it gets beyond its workers, as things are now.
         running: What it has, with the task.
         begun: What of that it said its workers run.
+        extra: Slots that its tasks take beyond one each.
         ghosts: What it still has of a former connection that nobody waits for any more.
         known: Functions whose bodies it has.
         duration: Moving average of its tasks' seconds; None before the first.
@@ -40,14 +45,18 @@ class Manager:
         cut: Its connection is gone; it gets no more tasks until it registers again.
         order: Where its block stands among all.
         rank: The group it stands in; see ``ranks``.
+        reserved: It is kept for a task that asks for much; see ``packing``.
     """
 
     __slots__ = (
         "_adaptive",
+        "_holdings",
+        "_pool",
         "begun",
         "cut",
         "draining",
         "duration",
+        "extra",
         "facts",
         "ghosts",
         "heard",
@@ -58,6 +67,7 @@ class Manager:
         "order",
         "prefetch",
         "rank",
+        "reserved",
         "running",
         "slots",
     )
@@ -80,11 +90,53 @@ class Manager:
         self.draining = False
         self.held = False
         self.cut = False
+        self.reserved = False
+        self._pool = Pool(facts)
+        self._holdings: dict[Key, Holding] = {}
+        self.extra = 0
 
     @property
     def used(self) -> int:
-        """Tasks it has."""
-        return len(self.running) + len(self.ghosts)
+        """Slots that its tasks take."""
+        return len(self.running) + len(self.ghosts) + self.extra
+
+    def room_for(self, asked: Mapping[str, Any]) -> bool:
+        """Whether a task that asks for these resources could start at once."""
+        return slots_for(asked, self.facts) <= self.slots - self.used and self._pool.holds(asked)
+
+    def hold(self, key: Key, asked: Mapping[str, Any]) -> Holding:
+        """Put aside what a task asks for; it must be in ``running`` too."""
+        holding = self._pool.take(asked, slots_for(asked, self.facts))
+        self._holdings[key] = holding
+        self.extra += holding.slots - 1
+        return holding
+
+    def hold_again(self, key: Key, holding: Holding) -> None:
+        """Put aside what a task had on this manager's former connection."""
+        self._holdings[key] = self._pool.take_again(holding)
+        self.extra += holding.slots - 1
+
+    def holding(self, key: Key) -> Holding | None:
+        """What was put aside for a task."""
+        return self._holdings.get(key)
+
+    def release(self, key: Key) -> None:
+        """A task ended; what was put aside for it is free."""
+        holding = self._holdings.pop(key, None)
+        if holding is not None:
+            self._pool.give(holding)
+            self.extra -= holding.slots - 1
+
+    def check_invariants(self) -> None:
+        """What is put aside is there, and is somebody's.
+
+        Raises:
+            AssertionError: It is not.
+        """
+        self._pool.check_invariants()
+        assert self._holdings.keys() <= self.running.keys()
+        assert self.extra == sum(holding.slots - 1 for holding in self._holdings.values())
+        assert not self.extra or len(self._holdings) + self.extra <= self.slots
 
     @property
     def open(self) -> bool:

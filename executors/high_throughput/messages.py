@@ -64,12 +64,16 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
         walltime: Seconds it may run; None for no limit.
         resources: Amounts by name ("cores", "memory" in bytes, "gpus", labels).
         environment: Variables to set while it runs.
+        slots: Workers whose share it has; set by the interchange.
+        gpus: Accelerators that it has; set by the interchange.
     """
 
     priority: float = 0.0
     walltime: float | None = None
     resources: dict[str, Any] | None = None
     environment: dict[str, str] | None = None
+    slots: int = 1
+    gpus: list[str] | None = None
 
 
 class Function(msgspec.Struct, array_like=True):
@@ -236,7 +240,7 @@ class Register(msgspec.Struct, array_like=True, tag=20):
         pid: Its process.
         slots: Workers.
         prefetch: Most tasks it takes beyond its workers; -1 lets the interchange decide.
-        cores: CPUs it may use.
+        cores: CPUs that its workers share.
         memory: Bytes it may use.
         gpus: Accelerator names.
         started: Unix time.
@@ -244,6 +248,10 @@ class Register(msgspec.Struct, array_like=True, tag=20):
         directory: Working directory.
         log: Its log file.
         running: Attempts it still has, when it registers again.
+        share: Bytes of memory for each worker; 0 if that was not said.
+        disk: Bytes of disk for tasks that ask for some.
+        labels: Amounts of what the user has named.
+        shared_gpus: Whether accelerators go to tasks that ask for them, and not to workers.
     """
 
     protocol: int
@@ -255,7 +263,7 @@ class Register(msgspec.Struct, array_like=True, tag=20):
     pid: int
     slots: int
     prefetch: int = -1
-    cores: int = 1
+    cores: float = 1
     memory: int = 0
     gpus: list[str] = []
     started: float = 0.0
@@ -263,6 +271,10 @@ class Register(msgspec.Struct, array_like=True, tag=20):
     directory: str = ""
     log: str = ""
     running: list[tuple[int, int]] = []
+    share: float = 0.0
+    disk: int = 0
+    labels: dict[str, float] = {}
+    shared_gpus: bool = False
 
 
 class Registered(msgspec.Struct, array_like=True, tag=21):

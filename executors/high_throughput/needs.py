@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowlib.errors import InvalidResourceSpecification
-from flowlib.executors.high_throughput.messages import Needs
+from flowlib.executors.high_throughput.capacity import AMOUNTS, shortfall
+from flowlib.executors.high_throughput.messages import Needs, Register
+from flowlib.suggest import closest
+from flowlib.units import format_size
 
 if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
 
 PRIORITY_BASE = 2.0**32
 """Tasks with a priority in their resource specification run before those that have none at all."""
-
-_LATER = ("cores", "memory", "gpus", "nodes", "disk", "ranks_per_node", "num_nodes", "num_ranks", "running_time_min")
 
 
 def parsl_priority(asked: float) -> float:
@@ -44,34 +46,81 @@ def needs_of(record: TaskRecord) -> Needs | None:
             "give one of them",
         )
     priority = parsl_priority(asked) if asked is not None else (own or 0.0)
-    return None if walltime is None and not priority else Needs(priority, walltime)
+    resources = resources_of(record.resource_specification)
+    return None if walltime is None and not priority and not resources else Needs(priority, walltime, resources)
 
 
-def check_specification(specification: dict[str, Any], who: str) -> None:
-    """Refuse a resource specification that the executor can never honour.
+def resources_of(specification: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The amounts in a resource specification that passed ``check_specification``; None if there are none."""
+    amounts = {name: amount for name, amount in specification.items() if name != "priority" and amount}
+    return amounts or None
+
+
+def check_specification(specification: Mapping[str, Any], who: str, labels: Iterable[str] = ()) -> None:
+    """Refuse a resource specification that makes no sense to the executor.
 
     Args:
         specification: Not empty.
         who: The executor, for the message.
+        labels: Names of the executor's own.
 
     Raises:
         InvalidResourceSpecification: Names the keys.
     """
-    unknown = [str(key) for key in specification if key != "priority"]
+    valid = [*AMOUNTS, "priority", *labels]
+    unknown = [str(key) for key in specification if key not in valid]
     if unknown:
-        from flowlib.suggest import closest
-
-        hints = [f"{key!r}: did you mean 'priority'?" for key in unknown if closest(key, ["priority"])]
-        if any(key in _LATER for key in unknown):
-            hints.append(
-                "every task gets one worker; amounts per worker are the executor's own cores_per_worker, "
-                "mem_per_worker and available_accelerators"
-            )
+        hints = "".join(f" {key!r}: did you mean {near[0]!r}?" for key in unknown if (near := closest(key, valid)))
         raise InvalidResourceSpecification(
-            unknown, " ".join([f"{who} takes {{'priority': number}}, lower first, and nothing else.", *hints])
+            unknown,
+            f"{who} takes {', '.join(valid)}; give further names as the executor's labels={{name: amount}}.{hints}",
         )
-    priority = specification["priority"]
-    if isinstance(priority, bool) or not isinstance(priority, (int, float)) or math.isnan(priority):
+    priority = specification.get("priority")
+    if "priority" in specification and not _is_number(priority):
         raise InvalidResourceSpecification(
             ["priority"], f"{who} takes a number as priority, lower first, not {priority!r}"
         )
+    for name, amount in specification.items():
+        if name != "priority" and not (_is_number(amount) and 0 <= amount < math.inf):
+            raise InvalidResourceSpecification([name], f"{who} takes a number of at least 0 as {name}, not {amount!r}")
+    gpus = specification.get("gpus", 0)
+    if gpus > 1 and gpus != int(gpus):
+        raise InvalidResourceSpecification(
+            ["gpus"],
+            f"{who} takes whole accelerators or a fraction of one, not {gpus!r}: give {int(gpus)} or {int(gpus) + 1}",
+        )
+
+
+def check_fits(specification: Mapping[str, Any], nodes: Iterable[Register], who: str) -> None:
+    """Refuse what none of these nodes could hold if it were empty.
+
+    Raises:
+        InvalidResourceSpecification: Names what is asked and the most there is.
+    """
+    asked = resources_of(specification)
+    if asked is None:
+        return
+    lacks = [shortfall(asked, facts) for facts in nodes]
+    if not lacks or None in lacks:
+        return
+    name, amount, there = max((lack for lack in lacks if lack is not None), key=lambda lack: lack[2])
+    raise InvalidResourceSpecification([name], lacking(who, name, amount, there))
+
+
+def lacking(who: str, name: str, amount: float, there: float) -> str:
+    """The message about a request that no node can hold.
+
+    Example:
+        >>> lacking("htex", "cores", 64, 16)
+        'the task asks for 64 cores, the largest node of htex has 16'
+    """
+    if name in ("memory", "disk"):
+        return f"the task asks for {format_size(amount)} of {name}, the largest node of {who} has {format_size(there)}"
+    hint = (
+        "; its accelerators belong to workers, give it shared_accelerators=True" if name == "gpus" and not there else ""
+    )
+    return f"the task asks for {amount:g} {name}, the largest node of {who} has {there:g}{hint}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)

@@ -14,6 +14,7 @@ from flowlib.version import VERSION
 
 GB = 1 << 30
 _UNLIMITED = 1 << 60
+_LEAST_CORES = 0.01
 
 
 def usable_cpus() -> list[int]:
@@ -57,6 +58,24 @@ def count_memory(environment: Mapping[str, str]) -> int:
     found = _cgroup_files("memory", ("memory.max", "memory.limit_in_bytes"))
     limits += [int(text) for text in found if text.isdigit() and int(text) < _UNLIMITED]
     return min(limits)
+
+
+def count_disk() -> int:
+    """Bytes that are free where temporary files go."""
+    found = os.statvfs(os.environ.get("TMPDIR") or "/tmp")
+    return found.f_bavail * found.f_frsize
+
+
+def shared_cores(cores: int, cores_per_worker: float, max_workers_per_node: float | None) -> float:
+    """CPUs that the workers of a node share: less than there are only where the user limits the workers.
+
+    Example:
+        >>> shared_cores(8, 1, 4), shared_cores(8, 1, None)
+        (4, 8)
+    """
+    if max_workers_per_node is None or cores_per_worker < _LEAST_CORES:
+        return cores
+    return min(cores, max_workers_per_node * cores_per_worker)
 
 
 def count_memory_kills() -> int | None:

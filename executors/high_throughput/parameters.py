@@ -7,10 +7,11 @@ constructor does, and says less.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from flowlib.executors.high_throughput.capacity import AMOUNTS
 from flowlib.suggest import nearest
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -117,6 +118,19 @@ class Checks:
         if len(set(names)) != len(names) or not all(isinstance(n, str) and n for n in names):
             raise self._wrong("available_accelerators", value, "each accelerator's name once")
         return names
+
+    def labels(self, value: Any) -> dict[str, float]:
+        """Amounts by name, of what is no resource with a meaning of its own."""
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
+            raise self._wrong_type("labels", value, "a dict of amounts by name, such as {'licence': 2}")
+        known = [name for name in value if name in (*AMOUNTS, "priority")]
+        if known:
+            raise self._wrong("labels", value, f"names of your own, not {', '.join(known)}")
+        for name, amount in value.items():
+            self.number(f"labels[{name!r}]", amount)
+        return dict(value)
 
     def unused(self, name: str, value: Any, default: Any, instead: str) -> None:
         """Warn of a parameter that is accepted and has no effect."""

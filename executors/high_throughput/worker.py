@@ -26,6 +26,7 @@ from flowlib import context as task_context
 from flowlib.errors import AppTimeout, InternalConsistencyError
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page
+from flowlib.executors.high_throughput.affinity import accelerator_environment, task_threads
 from flowlib.executors.high_throughput.hygiene import Hygiene
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.node import usable_cpus
@@ -121,7 +122,11 @@ class Worker:
         os.environ.update(setup.environment)
         known = set(sys.path)
         sys.path.extend(directory for directory in setup.sys_path if directory not in known)
-        if setup.cores and hasattr(os, "sched_setaffinity"):
+        self._own_cpus = setup.cores
+        self._all_cpus = usable_cpus()
+        self._wide = False
+        self._bound = bool(setup.cores) and hasattr(os, "sched_setaffinity")
+        if self._bound:
             os.sched_setaffinity(0, setup.cores)
         null = os.open(os.devnull, os.O_RDWR)
         try:
@@ -231,13 +236,18 @@ class Worker:
         else:
             walltime = None if needs is None else needs.walltime
             deadline = None if walltime is None else monotonic() + walltime
-            rank, gpus = self._rank, self._gpus
+            rank, cores, gpus, memory = self._rank, self._cores, self._gpus, None
+            if needs is not None and needs.resources:
+                cores = needs.resources.get("cores", cores)
+                memory = needs.resources.get("memory")
+                gpus = gpus if needs.gpus is None else tuple(needs.gpus)
             context = task_context.TaskContext(
-                *(task.task, task.attempt, name, self._label, rank, deadline, self._cores, gpus, self._note)
+                *(task.task, task.attempt, name, self._label, rank, deadline, cores, gpus, self._note, memory)
             )
             token = task_context.enter(context, True)
             try:
                 if needs is not None:
+                    self._bind(needs.slots)
                     _export(needs, began)
                 # Of its own, so that context variables that the task sets are gone with it.
                 variables = contextvars.copy_context()
@@ -255,6 +265,8 @@ class Worker:
                 # The task has forked, and this is its child, which came back here; its parent speaks for both.
                 os._exit(0)
             task_context.exit(context, token)
+            if needs is not None:
+                self._bind(1)
         ended = time()
         retiring = self._tidy(self._hygiene.disarm)
         # A result that others are waiting for goes out before the rest is cleaned.
@@ -282,6 +294,13 @@ class Worker:
         """What remains to be done after a task; why this worker has to end, if it has."""
         reason = self._tidy(self._hygiene.clean)
         return self._wear.after_task() if reason is None and self._wear is not None else reason
+
+    def _bind(self, slots: int) -> None:
+        """Use the CPUs of this worker, or all that the node's workers share, for a task with several shares."""
+        wide = self._bound and slots > 1
+        if wide is not self._wide:
+            os.sched_setaffinity(0, self._all_cpus if wide else self._own_cpus)
+            self._wide = wide
 
     def _tidy(self, step: Callable[[], str | None]) -> str | None:
         """Do a part of the cleaning; why this worker has to end, if it has."""
@@ -333,5 +352,10 @@ def _export(needs: m.Needs, began: float) -> None:
     if needs.resources:
         for name, amount in needs.resources.items():
             os.environ[f"FLOWLIB_{name.upper()}"] = str(amount)
+        cores = needs.resources.get("cores")
+        if cores:
+            os.environ.update(task_threads(cores))
+    if needs.gpus is not None:
+        os.environ.update(accelerator_environment(",".join(needs.gpus)))
     if needs.environment:
         os.environ.update(needs.environment)

@@ -1,0 +1,205 @@
+"""Tasks that ask for resources and wait: which is next, and for how long others may pass it.
+
+They wait in lanes, one for each priority and shape of request, so that of a million equal requests only the first is
+ever compared with a manager.  Managers that cannot serve a lane are not looked at again for it until something ends
+there.
+
+A request has its turn when all that came before it have been handed out.  If nothing can hold it then, others may go
+on, but only as many as the manager that is to hold it has slots: then that manager is reserved, gets nothing else,
+and so has room for it as soon as enough of its tasks have ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from flowlib.executors.high_throughput.capacity import shortfall, slots_for
+from flowlib.executors.high_throughput.managers import Key, Manager
+from flowlib.executors.high_throughput.messages import Task
+
+Shape = tuple[float, tuple[tuple[str, Any], ...]]
+
+
+class Lane:
+    """Requests of one priority and shape, first come, first served.
+
+    Attributes:
+        priority: Higher first.
+        asked: The amounts, by name.
+        waiting: The requests, with how many tasks must have been handed out before it is their turn.
+        open: Managers that may be able to serve them; the others need not be looked at.
+        reserved: The manager that is kept for the first of them.
+    """
+
+    __slots__ = ("asked", "open", "priority", "reserved", "waiting")
+
+    def __init__(self, priority: float, asked: dict[str, Any], managers: Iterable[Manager]) -> None:
+        self.priority = priority
+        self.asked = asked
+        self.waiting: deque[tuple[int, Task]] = deque()
+        self.open: dict[Manager, None] = dict.fromkeys(managers)
+        self.reserved: Manager | None = None
+
+
+class Packing:
+    """All lanes.
+
+    Attributes:
+        keys: The tasks that wait.
+    """
+
+    __slots__ = ("_freed", "_lanes", "keys")
+
+    def __init__(self) -> None:
+        self.keys: set[Key] = set()
+        self._lanes: dict[Shape, Lane] = {}
+        self._freed: list[Manager] = []
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def active(self) -> bool:
+        """Whether there is something to look at."""
+        return bool(self._lanes)
+
+    def take_freed(self) -> list[Manager]:
+        """Managers that are not kept for a task any more."""
+        freed, self._freed = self._freed, []
+        return freed
+
+    def put(self, task: Task, turn: int, managers: Iterable[Manager], *, front: bool = False) -> None:
+        """Let a task wait that asks for resources.
+
+        Args:
+            task: The task.
+            turn: How many tasks must have been handed out before it.
+            managers: All there are.
+            front: Whether it comes before all others of its lane.
+        """
+        needs = task.needs
+        assert needs is not None and needs.resources
+        shape = (needs.priority, tuple(sorted(needs.resources.items())))
+        lane = self._lanes.get(shape)
+        if lane is None:
+            lane = self._lanes[shape] = Lane(needs.priority, needs.resources, managers)
+        self.keys.add((task.task, task.attempt))
+        (lane.waiting.appendleft if front else lane.waiting.append)((turn, task))
+
+    def withdraw(self, keys: Iterable[Key]) -> None:
+        """Take out tasks; keys that do not wait here are ignored."""
+        self.keys.difference_update(keys)
+
+    def changed(self, manager: Manager) -> None:
+        """A manager has more room than before, or is new."""
+        for lane in self._lanes.values():
+            lane.open[manager] = None
+
+    def gone(self, manager: Manager) -> None:
+        """A manager takes no more tasks."""
+        for lane in self._lanes.values():
+            lane.open.pop(manager, None)
+            if lane.reserved is manager:
+                lane.reserved = None
+        manager.reserved = False
+
+    def lanes(self) -> list[Lane]:
+        """Lanes with tasks: highest priority first, then the one whose turn is first."""
+        for shape, lane in [*self._lanes.items()]:
+            while lane.waiting and (lane.waiting[0][1].task, lane.waiting[0][1].attempt) not in self.keys:
+                lane.waiting.popleft()
+            if not lane.waiting:
+                self.release(lane)
+                del self._lanes[shape]
+        return sorted(self._lanes.values(), key=lambda lane: (-lane.priority, lane.waiting[0][0]))
+
+    def find(self, lane: Lane) -> Manager | None:
+        """A manager with room for the first of a lane: the one that it fills best among a few."""
+        if lane.reserved is not None:
+            if lane.reserved.open:
+                return lane.reserved if lane.reserved.room_for(lane.asked) else None
+            self.release(lane)
+        best: Manager | None = None
+        least, seen = 0, 0
+        for manager in [*lane.open]:
+            if manager.reserved or not manager.open or not manager.room_for(lane.asked):
+                if not manager.reserved:
+                    del lane.open[manager]
+                continue
+            left = manager.slots - manager.used
+            if best is None or left < least:
+                best, least = manager, left
+            seen += 1
+            if seen >= 8:
+                break
+        return best
+
+    def take(self, lane: Lane) -> Task:
+        """Take out the first of a lane."""
+        _, task = lane.waiting.popleft()
+        self.keys.discard((task.task, task.attempt))
+        self.release(lane)
+        return task
+
+    def reserve(self, lane: Lane, passed: int, managers: Iterable[Manager]) -> Manager | None:
+        """Keep a manager for the first of a lane, if enough others have passed it.
+
+        Args:
+            lane: Nothing has room for its first now.
+            passed: Tasks handed out so far.
+            managers: All there are.
+
+        Returns:
+            The manager that is newly kept for it.
+        """
+        over = passed - lane.waiting[0][0]
+        if lane.reserved is not None or over <= 0:
+            return None
+        able = [
+            m for m in managers
+            if m.open and not m.reserved and over >= m.slots and shortfall(lane.asked, m.facts) is None
+        ]  # fmt: skip
+        if not able:
+            return None
+        # The one that has to give up least to make room.
+        lane.reserved = min(able, key=lambda m: slots_for(lane.asked, m.facts) - (m.slots - m.used))
+        lane.reserved.reserved = True
+        return lane.reserved
+
+    def release(self, lane: Lane) -> None:
+        """Keep no manager for a lane any more."""
+        if lane.reserved is not None:
+            lane.reserved.reserved = False
+            self._freed.append(lane.reserved)
+            lane.reserved = None
+
+    def impossible(self, managers: Iterable[Manager]) -> list[tuple[Task, tuple[str, Any, Any]]]:
+        """Take out what no manager could hold if it were empty, with what the largest lacks."""
+        every = list(managers)
+        found: list[tuple[Task, tuple[str, Any, Any]]] = []
+        if not every:
+            return found
+        for lane in self.lanes():
+            lacks = [shortfall(lane.asked, manager.facts) for manager in every]
+            if None in lacks:
+                continue
+            nearest = max((lack for lack in lacks if lack is not None), key=lambda lack: lack[2])
+            for _, task in lane.waiting:
+                if (task.task, task.attempt) in self.keys:
+                    found.append((task, nearest))
+            self.withdraw([(task.task, task.attempt) for _, task in lane.waiting])
+        return found
+
+    def check_invariants(self, managers: Iterable[Manager]) -> None:
+        """Every task is in a lane; managers are kept for at most one.
+
+        Raises:
+            AssertionError: They are not.
+        """
+        there = {(t.task, t.attempt) for lane in self._lanes.values() for _, t in lane.waiting}
+        assert self.keys <= there
+        kept = [lane.reserved for lane in self._lanes.values() if lane.reserved is not None]
+        assert len(kept) == len(set(kept))
+        assert set(kept) == {m for m in managers if m.reserved}
