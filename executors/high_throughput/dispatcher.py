@@ -12,6 +12,7 @@ is nowhere is dropped, so the driver gets one answer per attempt.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from flowlib.executors.high_throughput.managers import Key, Manager
@@ -146,10 +147,11 @@ class Dispatcher:
             elif key in self._packing.keys:
                 self.dropped += 1
             else:
-                self._packing.put(task, self._taken + len(self._queue), self.managers.values())
+                self._packing.put(task, self._taken + self.waiting, self.managers.values())
 
     def _put_back(self, tasks: Sequence[Task]) -> None:
         """Queue tasks before all others of their priority, in this order."""
+        self._taken -= len(tasks)
         plain: list[Task] = []
         for task in reversed(tasks):
             if task.needs is None or not task.needs.resources:
@@ -180,10 +182,10 @@ class Dispatcher:
                 withdrawn[key] = None
             else:
                 unknown.append(key)
-        waiting = len(self._queue)
+        waiting = self.waiting
         self._queue.withdraw(withdrawn)
-        self._taken += waiting - len(self._queue)
         self._packing.withdraw(withdrawn)
+        self._taken += waiting - self.waiting
         return Cancelled(list(withdrawn), unknown, list(ask.items()))
 
     # -------------------------------------------------------------------------------------------------- the managers
@@ -499,6 +501,8 @@ class Dispatcher:
                         known.add(task.function)
                         parts[1].append(task.function)
             self._place(manager)
+        if not queue and self._packing.active:
+            self._pack(given)
         return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
 
     def _pack(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> int | None:
@@ -513,23 +517,30 @@ class Dispatcher:
         for manager in packing.take_freed():
             if self.managers.get(manager.name) is manager:
                 self._place(manager)
-        for lane in lanes:
-            while lane.waiting:
-                turn = lane.waiting[0][0]
-                if (lane.waiting[0][1].task, lane.waiting[0][1].attempt) not in packing.keys:
-                    lane.waiting.popleft()
-                    continue
-                if queue and lane.priority < queue.first_priority():
+        heap = [(-lane.priority, lane.waiting[0][0], n, lane) for n, lane in enumerate(lanes)]
+        while heap:
+            _, turn, n, lane = heappop(heap)
+            if queue and lane.reserved is None:
+                first = queue.first_priority()
+                if lane.priority < first:
+                    if first > 0:
+                        again = self._taken + max(1, queue.urgent())
                     break
-                if queue and lane.priority == queue.first_priority() and self._taken < turn:
-                    again = turn if again is None else min(again, turn)
+                if lane.priority == first and self._taken < turn:
+                    again = turn
                     break
-                found = packing.find(lane)
-                if found is None:
-                    kept = packing.reserve(lane, self._taken, self.managers.values())
-                    if kept is not None:
-                        self._place(kept)
-                    break
+            found = packing.find(lane)
+            if found is None:
+                kept = packing.reserve(lane, self._taken, self.managers.values())
+                if kept is not None:
+                    self._place(kept)
+                continue
+            self._give(lane, found, given)
+            if packing.settle(lane):
+                heappush(heap, (-lane.priority, lane.waiting[0][0], n, lane))
+        for _, _, _, lane in heap:
+            # What a manager was kept for gets it, whoever has come since: nobody else can have it.
+            if lane.reserved is not None and (found := packing.find(lane)) is not None:
                 self._give(lane, found, given)
         return again
 

@@ -70,7 +70,7 @@ def check_specification(specification: Mapping[str, Any], who: str, labels: Iter
     valid = [*AMOUNTS, "priority", *labels]
     unknown = [str(key) for key in specification if key not in valid]
     if unknown:
-        hints = "".join(f" {key!r}: did you mean {near[0]!r}?" for key in unknown if (near := closest(key, valid)))
+        hints = "".join(f" {key!r}: did you mean {near!r}?" for key in unknown if (near := closest(key, valid)))
         raise InvalidResourceSpecification(
             unknown,
             f"{who} takes {', '.join(valid)}; give further names as the executor's labels={{name: amount}}.{hints}",

@@ -108,12 +108,17 @@ class Packing:
     def lanes(self) -> list[Lane]:
         """Lanes with tasks: highest priority first, then the one whose turn is first."""
         for shape, lane in [*self._lanes.items()]:
-            while lane.waiting and (lane.waiting[0][1].task, lane.waiting[0][1].attempt) not in self.keys:
-                lane.waiting.popleft()
-            if not lane.waiting:
+            if not self.settle(lane):
                 self.release(lane)
                 del self._lanes[shape]
         return sorted(self._lanes.values(), key=lambda lane: (-lane.priority, lane.waiting[0][0]))
+
+    def settle(self, lane: Lane) -> bool:
+        """Drop the places of withdrawn tasks at the head of a lane; whether a task is there."""
+        waiting = lane.waiting
+        while waiting and (waiting[0][1].task, waiting[0][1].attempt) not in self.keys:
+            waiting.popleft()
+        return bool(waiting)
 
     def find(self, lane: Lane) -> Manager | None:
         """A manager with room for the first of a lane: the one that it fills best among a few."""
@@ -157,10 +162,13 @@ class Packing:
         over = passed - lane.waiting[0][0]
         if lane.reserved is not None or over <= 0:
             return None
+        every = list(managers)
+        if 4 * sum(m.reserved for m in every) >= max(4, len(every)):
+            # While nodes are kept free they do less; those whose turn is later wait for the first.
+            return None
         able = [
-            m for m in managers
-            if m.open and not m.reserved and over >= m.slots and shortfall(lane.asked, m.facts) is None
-        ]  # fmt: skip
+            m for m in every if m.open and not m.reserved and over >= m.slots and not shortfall(lane.asked, m.facts)
+        ]
         if not able:
             return None
         # The one that has to give up least to make room.

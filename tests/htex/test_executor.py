@@ -302,14 +302,14 @@ def test_priorities_reach_the_queue(make: Any, kernel: Kernel, tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("specification", "word"),
-    [({"cores": 2}, "cores_per_worker"), ({"prioritty": 1}, "did you mean 'priority'"), ({"priority": "x"}, "number"),
+    [({"cores": -2}, "at least 0"), ({"gpus": 1.5}, "give 1 or 2"), ({"prioritty": 1}, "did you mean 'priority'"), ({"priority": "x"}, "number"),
      ({"priority": float("nan")}, "number"), ({"priority": 1, "color": 2}, "color")],
 )  # fmt: skip
 def test_resource_specifications(specification: dict[str, Any], word: str) -> None:
-    """Anything but a priority is refused, and named."""
+    """What makes no sense is refused, and named."""
     executor = HighThroughputExecutor()
     executor.validate_resources({})
-    executor.validate_resources({"priority": 1.5})
+    executor.validate_resources({"priority": 1.5, "cores": 2})
     with pytest.raises(InvalidResourceSpecification, match=word):
         executor.validate_resources(specification)
 
