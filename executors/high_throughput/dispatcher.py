@@ -160,6 +160,11 @@ class Dispatcher:
                 self._packing.put(task, 0, self.managers.values(), front=True)
         self._queue.put_back(plain[::-1])
 
+    @property
+    def has_fresh(self) -> bool:
+        """Whether requests have come that ``impossible`` has not looked at."""
+        return self._packing.fresh
+
     def impossible(self) -> list[tuple[Task, tuple[str, Any, Any]]]:
         """Take out tasks that ask for more than any manager has: with the resource, the amount, the most there is."""
         return self._packing.impossible(self.managers.values())

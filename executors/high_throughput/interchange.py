@@ -547,6 +547,8 @@ class Interchange:
 
     def _distribute(self, now: float) -> None:
         core = self._core
+        if core.has_fresh:
+            self._refuse_impossible()
         for assignment in core.assign():
             if not self._hand_out(assignment):
                 core.cut(assignment)

@@ -48,12 +48,14 @@ class Packing:
 
     Attributes:
         keys: The tasks that wait.
+        fresh: Whether there are lanes that ``impossible`` has not looked at.
     """
 
-    __slots__ = ("_freed", "_lanes", "keys")
+    __slots__ = ("_freed", "_lanes", "fresh", "keys")
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
+        self.fresh = False
         self._lanes: dict[Shape, Lane] = {}
         self._freed: list[Manager] = []
 
@@ -85,6 +87,7 @@ class Packing:
         lane = self._lanes.get(shape)
         if lane is None:
             lane = self._lanes[shape] = Lane(needs.priority, needs.resources, managers)
+            self.fresh = True
         self.keys.add((task.task, task.attempt))
         (lane.waiting.appendleft if front else lane.waiting.append)((turn, task))
 
@@ -185,6 +188,7 @@ class Packing:
 
     def impossible(self, managers: Iterable[Manager]) -> list[tuple[Task, tuple[str, Any, Any]]]:
         """Take out what no manager could hold if it were empty, with what the largest lacks."""
+        self.fresh = False
         every = list(managers)
         found: list[tuple[Task, tuple[str, Any, Any]]] = []
         if not every:

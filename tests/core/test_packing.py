@@ -138,6 +138,9 @@ def test_impossible_requests_come_out() -> None:
     core.register(node("m"), 0.0)
     assert sorted((t.task, *lack) for t, lack in core.impossible()) == [(1, "cores", 64, 8), (3, "gpus", 1, 0)]
     assert sorted(given(core)) == [2]
+    assert not core.has_fresh
+    core.submit([task(4, cores=65)])
+    assert core.has_fresh, "what comes later is to be looked at as well"
 
 
 def test_cancelled_reservation_frees_the_node() -> None:
