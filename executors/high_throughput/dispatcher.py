@@ -411,10 +411,8 @@ class Dispatcher:
                 self._drop(sender, key, now)
                 continue
             task = manager.running.pop(key)
-            if manager.begun:
-                manager.begun.discard(key)
-            if task.needs is not None and task.needs.resources:
-                manager.release(key)
+            if manager.begun or task.needs is not None:
+                manager.ended(key)
             if manager is not last:
                 self._dirty.add(manager)
                 if last is not None and not last.used:

@@ -120,6 +120,11 @@ class Manager:
         """What was put aside for a task."""
         return self._holdings.get(key)
 
+    def ended(self, key: Key) -> None:
+        """A task is not here any more."""
+        self.begun.discard(key)
+        self.release(key)
+
     def release(self, key: Key) -> None:
         """A task ended; what was put aside for it is free."""
         holding = self._holdings.pop(key, None)

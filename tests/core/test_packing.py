@@ -250,14 +250,15 @@ class Site:
             tasks = self.at[name]
             some = rng.sample([*tasks], rng.randrange(len(tasks) + 1))
             if move == "lose":
-                self.answered += [n for n, _ in self.core.lose(name, for_good=True)]
+                lost = self.core.lose(name, for_good=True)
+                self.answered += [n for n, _ in (*lost.begun, *lost.unstarted)]
                 del self.at[name]
             elif move == "back":
                 lost = self.core.register(
                     node(name, 8, gpus=["a", "b"], shared_gpus=True, disk=100, labels={"licence": 2},
                          running=[(n, 0) for n in some]), 0.0,
                 ).lost  # fmt: skip
-                self.answered += [n for n, _ in lost]
+                self.answered += [n for n, _ in (*lost.begun, *lost.unstarted)]
                 self.at[name] = {n: tasks[n] for n in some}
             else:
                 for n in some:
