@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from flowlib.dataflow.record import TaskRecord
     from flowlib.events import Emit
+    from flowlib.explain.place import Place
 
 Report = Callable[[Sequence[tuple["TaskRecord", int, Any]]], None]
 """Takes ``(record, attempt, outcome)`` triples; an outcome is a ``Success`` or a ``Failed``."""
@@ -118,6 +119,18 @@ class FlowlibExecutor(RepresentationMixin, ABC):
             False if it has ended, or the executor cannot: threads cannot be killed. Returns at once.
         """
         return False
+
+    def whereabouts(self, record: TaskRecord, attempt: int) -> Place | None:
+        """Where an attempt is at this moment, for people who ask why it does not run.
+
+        Args:
+            record: The task.
+            attempt: Which try.
+
+        Returns:
+            None if the executor cannot tell; the event log's word stands then. Takes a few seconds at most.
+        """
+        return None
 
     def validate_resources(self, specification: dict[str, Any]) -> None:
         """Refuse, at submit, what this executor can never honour.

@@ -403,7 +403,8 @@ class BlockManager:
         known = self._scaler.blocks[block]
         before = known.state
         job = self._job(block)
-        if self._status.get(block) != status:
+        said = self._status.get(block)
+        if said != status:
             self._status[block] = status
             self._changed = True
         if self._scaler.reported(block, status.state, time.monotonic(), status.message or ""):
@@ -417,7 +418,9 @@ class BlockManager:
             self._emit(block, "ended" if asked or known.came else "failed", job, why)
             self._on_block_ended(block, why)
             self._forget_old()
-        elif known.state != before and known.state.name in ("PENDING", "RUNNING"):
+        elif known.state.name in ("PENDING", "RUNNING") and (
+            known.state != before or (known.state.name == "PENDING" and _news(said, status))
+        ):
             self._emit(block, known.state.name.lower(), job, status.message or "")
 
     def _cancel(self, blocks: Sequence[str], reasons: dict[str, str]) -> list[bool]:
@@ -503,6 +506,11 @@ class BlockManager:
             self._status = {b: s for b, s in self._status.items() if b != oldest}
             self._jobs.pop(oldest, None)
             self._came.discard(oldest)
+
+
+def _news(said: JobStatus | None, status: JobStatus) -> bool:
+    """Whether the provider has another reason why a job is pending."""
+    return bool(status.message) and (said is None or said.message != status.message)
 
 
 def job_name(label: str, block: str) -> str:

@@ -11,12 +11,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowlib.calling import run_call
 from flowlib.dataflow.record import TaskRecord
 from flowlib.executors.base import FlowlibExecutor
 from flowlib.executors.local import check_label, end_of_try, run_attempt
+
+if TYPE_CHECKING:
+    from flowlib.explain.place import Place
 
 _Job = tuple[TaskRecord, int, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -87,6 +90,14 @@ class InlineExecutor(FlowlibExecutor):
         else:
             future.set_result(value)
         return future
+
+    def whereabouts(self, record: TaskRecord, attempt: int) -> Place | None:
+        """Where an attempt is at this moment; see the base class."""
+        from flowlib.explain.place import Place
+        from flowlib.explain.reasons import Reason
+
+        # What waits behind another is launched, too, and nobody keeps an account of other threads' queues.
+        return Place(Reason.RUNNING, {"attempt": attempt}, record.launched)
 
     def outstanding(self) -> int:
         """Tasks that wait in the calling thread."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from threading import get_ident
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowlib.calling import run_call
 from flowlib.dataflow.crew import Crew
@@ -14,6 +15,9 @@ from flowlib.dataflow.record import TaskRecord
 from flowlib.dataflow.shield import SHIELD
 from flowlib.executors.base import FlowlibExecutor
 from flowlib.executors.local import check_label, check_optional, end_of_try, run_attempt
+
+if TYPE_CHECKING:
+    from flowlib.explain.place import Place
 
 _GRACE = 1.0
 
@@ -64,10 +68,13 @@ class ThreadPoolExecutor(FlowlibExecutor):
         self._crew: Crew | None = None
         # Whoever takes an entry out owns the attempt: a thread to run it, or cancel to withdraw it.
         self._waiting: dict[TaskRecord, tuple[Any, ...]] = {}
+        # By thread: the last attempt that it began, and when.
+        self._begun: dict[int, tuple[int, int, float]] = {}
 
     def start(self) -> None:
         """Make ready; threads start with the first tasks."""
         self._waiting = {}
+        self._begun = {}
         self._crew = Crew(self.thread_name_prefix, self.max_threads or min(32, (os.cpu_count() or 1) + 4))
 
     def launch(
@@ -96,6 +103,20 @@ class ThreadPoolExecutor(FlowlibExecutor):
         """Withdraw an attempt that no thread has begun."""
         return self._waiting.pop(record, None) is not None
 
+    def whereabouts(self, record: TaskRecord, attempt: int) -> Place | None:
+        """Where an attempt is at this moment; see the base class."""
+        from flowlib.explain.place import Place
+        from flowlib.explain.reasons import Reason
+
+        ahead = list(self._waiting)
+        if record in ahead:
+            queue = {"position": ahead.index(record) + 1, "queue": len(ahead)}
+            return Place(Reason.CAPACITY, {"executor": self.label, **queue})
+        for task, number, began in list(self._begun.values()):
+            if (task, number) == (record.id, attempt):
+                return Place(Reason.RUNNING, {"attempt": attempt}, began)
+        return None
+
     def outstanding(self) -> int:
         """Tasks that wait for a thread."""
         return len(self._waiting)
@@ -119,6 +140,7 @@ class ThreadPoolExecutor(FlowlibExecutor):
             return
         attempt, func, args, kwargs = call
         began = time()
+        self._begun[get_ident()] = (record.id, attempt, began)
         outcome = run_attempt(self, record, attempt, func, args, kwargs)
         del call, func, args, kwargs
         self.emit(end_of_try(record, attempt, outcome, began, time()))

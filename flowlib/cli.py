@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-_COMMANDS = ["events"]
+_COMMANDS = ["events", "explain"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.command == "events":
             _events(options.run, options.form, None if options.verbose else _terminal_width())
+        elif options.command == "explain":
+            _explain(options.task, options.run, options.json)
         else:
             parser.print_help()
         sys.stdout.flush()
@@ -71,6 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="directory of the run, its number in ./runinfo, or a directory with runs (default: the newest run here)",
     )
+    explain = commands.add_parser(
+        "explain",
+        help="tell why tasks wait, and where their time went",
+        description="Tell why a run waits, a line for each reason; or the history of one of its tasks.",
+    )
+    explain.add_argument("--json", action="store_true", help="one JSON object")
+    explain.add_argument("task", nargs="?", metavar="TASK", help="number of a task (default: a line for each reason)")
+    explain.add_argument("run", nargs="?", metavar="RUN", help="as for events (default: the newest run here)")
     return parser
 
 
@@ -99,6 +109,22 @@ def _lines(records: Iterable[Sequence[Any]], form: str | None, width: int | None
 
     digest = Digest(records)
     return digest.failed(width) if form == "failed" else digest.summary()
+
+
+def _explain(task: str | None, run: str | None, json: bool) -> None:
+    from flowlib.explain import records
+
+    if task is not None and run is None and os.path.exists(task) and not task.isdecimal():
+        task, run = None, task
+    number = None if task is None else records.as_number(task)
+    path = records.log_of(run)
+    told = records.explain_run(path) if number is None else records.explain_task(path, number)
+    if json:
+        sys.stdout.write(records.to_json(told.to_dict()) + "\n")
+        return
+    width = _terminal_width()
+    for line in told.lines():
+        sys.stdout.write((line if width is None else line[:width]) + "\n")
 
 
 def _events(run: str | None, form: str | None, width: int | None) -> None:

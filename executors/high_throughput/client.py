@@ -631,6 +631,8 @@ class Client:
             self._hooks.manager_changed(message)
         elif type(message) is m.Note:
             self._hooks.noted(message)
+        elif type(message) is m.Running:
+            self._hooks.running(message)
         elif type(message) is m.Reply:
             answer = self._replies.pop(message.number, None)
             if answer is not None:

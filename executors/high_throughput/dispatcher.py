@@ -316,6 +316,11 @@ class Dispatcher:
         if manager is not None:
             manager.begun.update(key for key in keys if key in manager.running)
 
+    def running(self, name: str, keys: Iterable[Key]) -> list[Key]:
+        """Those of some attempts that a manager's workers run, as far as it said so."""
+        manager = self.managers.get(name)
+        return [] if manager is None else [key for key in keys if key in manager.begun]
+
     def heard(self, name: str, now: float) -> None:
         """A manager gave a sign of life."""
         manager = self.managers.get(name)
@@ -681,6 +686,11 @@ class Dispatcher:
                 assert (manager in self._over) == (len(manager.running) + manager.extra > manager.slots)
             manager.check_invariants()
         assert set(self._over) <= set(self.managers.values())
+
+    def place(self, key: Key) -> Manager | int | None:
+        """Where an attempt is: its manager, its place in the queue from 1 (0: far back), or None if it is not here."""
+        manager = self._at.get(key)
+        return manager if manager is not None else self._queue.position(key)
 
     def places(self) -> Iterator[tuple[Key, str]]:
         """Every attempt that is here, with its manager's name; "" for waiting ones."""

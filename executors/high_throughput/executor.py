@@ -34,6 +34,7 @@ from flowlib.units import parse_size
 if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
     from flowlib.executors.high_throughput.session import Session
+    from flowlib.explain.place import Place
     from flowlib.jobs.states import JobStatus
 
 PORTS = (54000, 55000)
@@ -376,6 +377,11 @@ class HighThroughputExecutor(FlowlibExecutor):
         """End an attempt, and what it has started, by SIGTERM and SIGKILL; see the base class."""
         session = self._session
         return session is not None and session.client.kill((record.id, attempt), grace)
+
+    def whereabouts(self, record: TaskRecord, attempt: int) -> Place | None:
+        """Where an attempt is at this moment; see the base class."""
+        session = self._session
+        return None if session is None else session.whereabouts((record.id, attempt))
 
     def validate_resources(self, specification: dict[str, Any]) -> None:
         """Refuse what this executor can never honour: unknown names, and more than its largest node has.

@@ -20,13 +20,14 @@ class Hooks:
         ended: Takes a manager's name and the results of attempts that ended there, for the event log.
         manager_changed: Takes ``ManagerChanged``.
         noted: Takes ``Note``.
+        running: Takes ``Running``.
         pressed: Takes the number of attempts that are out, when it is above what ``pressed`` returned last, or fell to
             0. Returns above what to call it again.
         broken: The client is at its end, because of this. At most once, perhaps in another thread.
         replaced: The interchange was replaced, because of this. Returns what the new one must be told first.
     """
 
-    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "replaced", "report")
+    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "replaced", "report", "running")
 
     def __init__(
         self,
@@ -34,6 +35,7 @@ class Hooks:
         ended: Callable[[str, list[m.Result]], None],
         manager_changed: Callable[[m.ManagerChanged], None],
         noted: Callable[[m.Note], None],
+        running: Callable[[m.Running], None],
         pressed: Callable[[int], int],
         broken: Callable[[BaseException], None],
         replaced: Callable[[BaseException], list[m.Message]],
@@ -42,6 +44,7 @@ class Hooks:
         self.ended = ended
         self.manager_changed = manager_changed
         self.noted = noted
+        self.running = running
         self.pressed = pressed
         self.broken = broken
         self.replaced = replaced

@@ -18,12 +18,14 @@ import selectors
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import msgspec
 
 from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput import whereabouts
 from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Registration
 from flowlib.executors.high_throughput.doors import Door, Letter, LocalDoor, Payload, RemoteDoor
 from flowlib.executors.high_throughput.health import Health
@@ -44,6 +46,8 @@ _LAST_WORDS = 0.3
 _OBITUARY = 2.0
 """Seconds in which the driver says how a local manager's process ended."""
 _COMPLAINTS = 100
+_TOLD_AFTER = 1.0
+"""Seconds for which a task runs before the driver is told that it does: those that are longer are few."""
 _WORKER_LOST = int(m.Status.WORKER_LOST)
 
 
@@ -81,6 +85,8 @@ class Interchange:
         self._arrived: dict[str, int] = {}
         self._confirmed: dict[str, int] = {}
         self._complaints = 0
+        # What managers said to have begun and the driver was not told: time by both clocks, manager, attempts.
+        self._begun: deque[tuple[float, float, str, list[Key]]] = deque()
         self._dying: list[tuple[float, str, str]] = []
         now = clock()
         self._beat_at = now + setup.heartbeat_period
@@ -95,7 +101,7 @@ class Interchange:
         self._from_manager: dict[type, Callable[[str, Any], None]] = {
             m.NotCancelled: self._on_not_cancelled,
             m.Goodbye: self._on_goodbye,
-            m.Begun: lambda name, message: self._core.begun(name, message.tasks),
+            m.Begun: self._on_begun,
             m.Drain: lambda name, message: self._on_draining(name, message.reason),
             m.Heartbeat: lambda name, message: None,
         }
@@ -182,6 +188,11 @@ class Interchange:
                 self._send(name, m.Confirmed(number))
         if self._quarantined:
             self._release_if_needed()
+        while self._begun and now >= self._begun[0][0] + _TOLD_AFTER:
+            _, since, name, keys = self._begun.popleft()
+            there = self._core.running(name, keys)
+            if there:
+                self._tell(m.Running(name, since, there))
         if now >= self._beat_at:
             self._beat_at = now + setup.heartbeat_period
             beat = m.encode(m.Heartbeat(time.time()))
@@ -287,6 +298,9 @@ class Interchange:
             return {"running": core.outstanding, "blocks": {b: (running[b], idle[b]) for b in idle}}
         if name == "idle":
             return core.idle_blocks(now)
+        if name == "where":
+            begun = {key: since for _, since, _, keys in self._begun for key in keys}
+            return whereabouts.describe(core, [(task, tried) for task, tried in arguments], self._quarantined, begun)
         if name == "held":
             self._recovering = False
             return core.held()
@@ -521,6 +535,10 @@ class Interchange:
         self._core.lose(name, for_good=True)
         log.info("manager %s on %s has left: %s", name, manager.facts.host, message.reason or "it is done")
         self._tell_change(manager.facts, "drained", message.reason)
+
+    def _on_begun(self, name: str, message: m.Begun) -> None:
+        self._core.begun(name, message.tasks)
+        self._begun.append((self._clock(), time.time(), name, message.tasks))
 
     def _on_not_cancelled(self, name: str, message: m.NotCancelled) -> None:
         told = self._core.not_cancelled(message.tasks)

@@ -414,6 +414,20 @@ class Forget(msgspec.Struct, array_like=True, tag=46):
     functions: list[int]
 
 
+class Running(msgspec.Struct, array_like=True, tag=55):
+    """From the interchange: a manager's workers have been running these for a second or more.
+
+    Attributes:
+        manager: Its name.
+        since: Unix time of their begin, to about ten milliseconds.
+        tasks: The attempts.
+    """
+
+    manager: str
+    since: float
+    tasks: list[tuple[int, int]]
+
+
 # ---------------------------------------------------------------------------------------------- manager <-> worker
 
 
@@ -485,6 +499,7 @@ Message = (
     | Command
     | Reply
     | Forget
+    | Running
     | WorkerSetup
     | Ready
     | Retiring

@@ -26,6 +26,7 @@ from flowlib.executors.high_throughput.fleet import Fleet
 from flowlib.executors.high_throughput.functions import Functions
 from flowlib.executors.high_throughput.hooks import Ended, Hooks
 from flowlib.executors.high_throughput.local import new_name
+from flowlib.executors.high_throughput.whereabouts import place_of
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.providers.base import safe_name
 from flowlib.scaling import Load, Settings
@@ -34,6 +35,7 @@ from flowlib.serialize.envelope import decode_failure
 if TYPE_CHECKING:
     from flowlib.executors.blocks import ErrorHandler
     from flowlib.executors.high_throughput.executor import HighThroughputExecutor
+    from flowlib.explain.place import Place
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +43,11 @@ SHUTDOWN = 5.0
 """Seconds that a shutdown takes at most."""
 _PORT_WAIT = 60.0
 _TEXT = 2000
+_PATIENCE = 3.0
 _TRY_ENDED = int(Code.TRY_ENDED)
 _OK = int(m.Status.OK)
 _WORKER_LOST = int(m.Status.WORKER_LOST)
+_RUNNING = int(Code.TASK_RUNNING)
 
 
 class Direct:
@@ -122,6 +126,7 @@ class Session:
                 ended=self._on_ended,
                 manager_changed=self._on_manager,
                 noted=self._on_note,
+                running=self._on_running,
                 pressed=self._on_pressed,
                 broken=self._on_broken,
                 replaced=self._on_replaced,
@@ -176,6 +181,16 @@ class Session:
         if self._directs is None:
             self._directs = Crew(f"flowlib-submit-{self.label}", 1)
         return Direct(func)
+
+    def whereabouts(self, key: tuple[int, int]) -> Place | None:
+        """Where an attempt is, by the interchange and the provider; None if they cannot tell."""
+        try:
+            told = self.client.ask("where", [key], _PATIENCE)
+        except ExecutorError as e:
+            # Broken, or being replaced: what is known is in the event log.
+            logger.debug("%s: nobody can tell where attempt %s is: %s", self.label, key, e)
+            return None
+        return None if told is None else place_of(self.label, told, 0, self.blocks.status())
 
     # ------------------------------------------------------------------------------------------- what the client says
 
@@ -240,6 +255,11 @@ class Session:
 
     def _on_note(self, note: m.Note) -> None:
         self._emit((int(Code.NOTE), note.time, note.task, note.attempt, note.kind, note.body))
+
+    def _on_running(self, told: m.Running) -> None:
+        number = self.fleet.number_of(told.manager)
+        for task, attempt in told.tasks:
+            self._emit((_RUNNING, told.since, task, attempt, number))
 
     def _on_manager(self, change: m.ManagerChanged) -> None:
         member = self.fleet.changed(change)

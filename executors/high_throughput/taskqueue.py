@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
+from itertools import chain, islice
 
 from flowlib.executors.high_throughput.managers import Key
 from flowlib.executors.high_throughput.messages import Task
+
+LOOKED_AT = 100_000
+"""Places that are looked at for a task's position: the answer must not hold up the tasks."""
 
 
 class TaskQueue:
@@ -86,6 +90,23 @@ class TaskQueue:
         if self._ranked and (self._ranked[0][0] < 0 or not self._fifo):
             return -self._ranked[0][0]
         return 0.0
+
+    def position(self, key: Key) -> int | None:
+        """A task's place in the queue: 1 for the next; 0 beyond the first ``LOOKED_AT``; None if it is not in it."""
+        keys = self.keys
+        if key not in keys:
+            return None
+        ranked = sorted(self._ranked, key=lambda entry: entry[:2]) if self._ranked else []
+        ahead = [entry[2] for entry in ranked if entry[0] < 0]
+        behind = [entry[2] for entry in ranked if entry[0] >= 0]
+        position = 0
+        for task in islice(chain(ahead, self._fifo, behind), LOOKED_AT):
+            there = (task.task, task.attempt)
+            if there in keys:
+                position += 1
+                if there == key:
+                    return position
+        return 0
 
     def check_invariants(self) -> None:
         """Every task in the queue has a place.

@@ -147,7 +147,8 @@ class Engine:
                         "Cannot submit to a DFK that has been cleaned up; load a configuration again: flowlib.load(...)"
                     )
                 # Told first: another thread may launch it as soon as the graph has it.
-                self.emit((_SUBMITTED, record.submitted, record.id, app, tuple([p.id for p in parents])))
+                told = (_SUBMITTED, record.submitted, record.id, app, tuple([p.id for p in parents]))
+                self.emit((*told, len(others)) if others else told)
                 self.graph.add(record, parents, len(others))
                 status = record.status
                 if status is DEP_FAIL:

@@ -22,6 +22,7 @@ from flowlib.errors import DependencyError, FlowlibError
 if TYPE_CHECKING:
     from flowlib.data_provider.files import File
     from flowlib.dataflow.record import TaskRecord
+    from flowlib.explain import Explanation
 
 T = TypeVar("T")
 
@@ -97,6 +98,30 @@ class AppFuture(LazyFuture[T]):
         if status is States.failed:
             self._looked()
         return status.name
+
+    def explain(self) -> Explanation:
+        """Why the task is not done, or where its time went.
+
+        Looks through the run's event log and asks the executor, so it is for people and for now and then: about a
+        second for each 200 000 tasks of the run.
+
+        Returns:
+            Its ``str()`` is a sentence, ``to_dict()`` is for programs, ``reason`` a ``flowlib.explain.Reason``.
+
+        Raises:
+            OSError: The event log cannot be read.
+
+        Example:
+            >>> import flowlib, tempfile
+            >>> from flowlib.config import Config
+            >>> from flowlib.executors import InlineExecutor
+            >>> with flowlib.load(Config(executors=[InlineExecutor()], run_dir=tempfile.mkdtemp())) as kernel:
+            ...     str(kernel.submit(divmod, (7, 2)).explain().reason)
+            'done'
+        """
+        from flowlib.explain.live import explain
+
+        return explain(self._record)
 
     def _looked(self) -> None:
         self._record.kernel.engine.unseen.seen(self._record.id)

@@ -253,6 +253,17 @@ class DataFlowKernel:
         """
         self._life.add_executors(executors)
 
+    def flush_events(self, timeout: float = 1.0) -> str | None:
+        """Wait until what happened so far is in the event log.
+
+        Args:
+            timeout: Most seconds to wait, for a disk that takes nothing.
+
+        Returns:
+            Path of the event log; None if there is none.
+        """
+        return self._life.flush_events(timeout)
+
     def wait_for_current_tasks(self) -> None:
         """Wait until every task that was submitted so far is done."""
         with self.engine.lock:

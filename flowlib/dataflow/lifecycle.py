@@ -146,6 +146,14 @@ class Life:
         self._started.append(executor)
         executor.start()
 
+    def flush_events(self, timeout: float) -> str | None:
+        """See the kernel's."""
+        if self._events is None:
+            return None
+        self._events.flush(timeout)
+        path: str = self._events.path
+        return path
+
     # -------------------------------------------------------------------------------------------------------- end
 
     def cleanup(self) -> None:

@@ -42,7 +42,8 @@ class Code:
     """The kernel, before the first task of an app. ``kind``: "python", "bash" or "join"."""
 
     TASK_SUBMITTED: Final = 10
-    """The kernel. ``depends``: the tasks of this run that it waits for."""
+    """The kernel. ``depends``: the tasks of this run that it waits for; ``others``: how many futures from elsewhere,
+    not there for none."""
     TASK_LAUNCHED: Final = 11
     """The kernel, each time it hands a try to an executor. The first ``attempt`` is 0."""
     TRY_ENDED: Final = 12
@@ -63,6 +64,9 @@ class Code:
     """The kernel, for tasks that have them. ``stdout``, ``stderr``: paths, or "" for none."""
     NOTE: Final = 16
     """The executor, for what a running task says. ``kind``: "progress" or "emit"; ``body``: bytes, as in ``Note``."""
+    TASK_RUNNING: Final = 17
+    """The executor, for tries that have been running for a second or more; ``time`` is their begin. ``manager``: number
+    from its ``MANAGER`` record."""
 
     MANAGER: Final = 20
     """The executor. ``manager``: a number it gives at "registered", unique in the run with ``executor``.
@@ -107,7 +111,7 @@ FIELDS: Mapping[int, tuple[str, ...]] = {
     Code.RUN_ENDED: ("time", "reason", "counts"),
     Code.EXECUTOR: ("time", "executor", "label", "kind", "details"),
     Code.APP: ("time", "app", "name", "kind", "module", "file", "line"),
-    Code.TASK_SUBMITTED: ("time", "task", "app", "depends"),
+    Code.TASK_SUBMITTED: ("time", "task", "app", "depends", "others"),
     Code.TASK_LAUNCHED: ("time", "task", "attempt", "executor"),
     Code.TRY_ENDED: (
         *("time", "task", "attempt", "status", "started", "ended"),
@@ -116,6 +120,7 @@ FIELDS: Mapping[int, tuple[str, ...]] = {
     Code.TASK_DONE: ("time", "task", "state", "reason"),
     Code.TASK_JOINING: ("time", "task", "waits"),
     Code.TASK_STREAMS: ("time", "task", "stdout", "stderr"),
+    Code.TASK_RUNNING: ("time", "task", "attempt", "manager"),
     Code.NOTE: ("time", "task", "attempt", "kind", "body"),
     Code.MANAGER: ("time", "executor", "manager", "name", "change", "block", "host", "slots", "reason", "details"),
     Code.BLOCK: ("time", "executor", "block", "change", "job", "reason"),

@@ -1,0 +1,110 @@
+"""Where attempts are, and why they do not run: what the interchange says of itself, and what that means.
+
+Pure on both sides.  ``describe`` is the interchange's, asked seldom and by people only; ``place_of`` is the driver's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flowlib.jobs.states import JobState
+
+if TYPE_CHECKING:
+    from flowlib.executors.high_throughput.dispatcher import Dispatcher
+    from flowlib.executors.high_throughput.managers import Key
+    from flowlib.explain.place import Place
+    from flowlib.jobs.states import JobStatus
+
+
+def describe(
+    core: Dispatcher, keys: Sequence[Key], quarantined: Mapping[str, str], begun: Mapping[Key, float]
+) -> dict[str, Any]:
+    """What the interchange knows of some attempts, and of what there is for them.
+
+    Args:
+        core: Its dispatcher.
+        keys: The attempts.
+        quarantined: Why hosts get no tasks, by host.
+        begun: Unix times of the latest begins.
+
+    Returns:
+        ``attempts``: for each attempt None, ``{"position": place in the queue}``, or ``{"manager", "host", "begun",
+        "since", "crowded"}``. The rest are numbers of managers, workers and tasks.
+    """
+    managers = list(core.managers.values())
+    there = [one for one in managers if one.open]
+    hosts = {one.facts.host for one in managers}
+    return {
+        "attempts": [_attempt(core, key, begun.get(key)) for key in keys],
+        "queue": core.waiting,
+        "managers": len(there),
+        "workers": sum(one.slots for one in there),
+        "free": sum(max(0, one.slots - one.used) for one in there),
+        "quarantined": {host: why for host, why in quarantined.items() if host in hosts},
+        "held": sum(one.held and one.facts.host not in quarantined for one in managers),
+        "draining": sum(one.draining for one in managers),
+    }
+
+
+def _attempt(core: Dispatcher, key: Key, since: float | None) -> dict[str, Any] | None:
+    place = core.place(key)
+    if place is None:
+        return None
+    if isinstance(place, int):
+        return {"position": place}
+    begun = key in place.begun
+    return {
+        "manager": place.name,
+        "host": place.facts.host,
+        "begun": begun,
+        "since": since,
+        "crowded": len(place.running) > place.slots,
+    }
+
+
+def place_of(label: str, told: Mapping[str, Any], index: int, blocks: Mapping[str, JobStatus]) -> Place | None:
+    """Where one of the attempts is.
+
+    Args:
+        label: The executor's.
+        told: By ``describe``.
+        index: Which of the attempts.
+        blocks: The states of the executor's blocks.
+
+    Returns:
+        None if it is on its way, so that nobody can tell.
+    """
+    from flowlib.explain.place import Place
+    from flowlib.explain.reasons import Reason
+
+    attempt = told["attempts"][index]
+    if attempt is None:
+        return None
+    figures = {"executor": label, "workers": told["workers"], "managers": told["managers"]}
+    if "manager" in attempt:
+        at = {"host": attempt["host"], "manager": attempt["manager"]}
+        if attempt["begun"]:
+            return Place(Reason.RUNNING, at, attempt["since"])
+        return Place(Reason.CAPACITY if attempt["crowded"] else Reason.DISPATCH, {**figures, **at})
+    queue = {"position": attempt["position"], "queue": told["queue"]}
+    if told["managers"]:
+        return Place(Reason.DISPATCH if told["free"] else Reason.CAPACITY, {**figures, **queue})
+    if told["quarantined"]:
+        hosts = sorted(told["quarantined"])
+        return Place(Reason.QUARANTINE, {"executor": label, "hosts": hosts, "why": told["quarantined"][hosts[0]]})
+    if told["held"]:
+        return Place(Reason.HELD, {"executor": label, "managers": told["held"]})
+    return _of_blocks(label, blocks)
+
+
+def _of_blocks(label: str, blocks: Mapping[str, JobStatus]) -> Place | None:
+    """What the provider says now of blocks that are on their way; None if there is none."""
+    from flowlib.explain.place import Place
+    from flowlib.explain.reasons import Reason
+
+    queued = [status for status in blocks.values() if status.state in (JobState.PENDING, JobState.HELD)]
+    if not queued or any(status.state is JobState.RUNNING for status in blocks.values()):
+        return None
+    why = next((status.message for status in queued if status.message), "")
+    return Place(Reason.BLOCK_QUEUED, {"executor": label, "blocks": len(queued), "why": why})

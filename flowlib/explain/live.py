@@ -1,0 +1,87 @@
+"""Explanations of tasks of a run in this process: the event log, and what the executor of a waiting task says."""
+
+from __future__ import annotations
+
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from flowlib.dataflow.graph import LAUNCHED
+from flowlib.dataflow.states import FINAL_STATES
+from flowlib.explain import records
+from flowlib.explain.explanation import Explanation
+from flowlib.explain.history import History, Try
+from flowlib.explain.interval import Interval
+from flowlib.explain.place import Place, refined
+from flowlib.explain.reasons import Reason
+from flowlib.explain.recount import Recount
+
+if TYPE_CHECKING:
+    from flowlib.dataflow.record import TaskRecord
+
+FLUSH = 2.0
+"""Seconds for what has just happened to reach the event log."""
+
+
+def explain(record: TaskRecord) -> Explanation:
+    """Why a task is not done, or where its time went.
+
+    Args:
+        record: The task.
+
+    Raises:
+        OSError: The run's event log cannot be read.
+    """
+    kernel = record.kernel
+    with kernel.engine.lock:
+        # A future is settled before its event is emitted, both under this lock.
+        status, attempt, lane = record.status, record.attempt, record.lane
+    path = kernel.flush_events(FLUSH)
+    found = Recount() if path is None else records.recount(path, [record.id])
+    if record.id not in found.tasks:
+        # Events are off, or the disk did not take them.
+        found.tasks[record.id] = _by_hand(record)
+        found.submitted += 1
+    now = time()
+    told = records.of_recount(found, record.id, now)
+    if status in FINAL_STATES or told.done:
+        return told
+    intervals = list(told.intervals)
+    live = False
+    if status is LAUNCHED and lane is not None:
+        place = lane.executor.whereabouts(record, attempt)
+        if place is not None:
+            live = True
+            intervals = refined(intervals, place, now)
+    elif intervals[-1].detail.get("roots"):
+        live = True
+        intervals[-1] = _with_live_roots(record, intervals[-1], now)
+    return Explanation(told.task, told.app, status, now, told.attempts, tuple(intervals), live)
+
+
+def _with_live_roots(record: TaskRecord, interval: Interval, now: float) -> Interval:
+    """What is waited for in the end, as its executors see it."""
+    roots: list[dict[str, Any]] = []
+    for root in interval.detail["roots"]:
+        other = record.kernel.tasks.get(root["task"])
+        lane = None if other is None else other.lane
+        place: Place | None = None
+        if other is not None and lane is not None and other.status is LAUNCHED:
+            place = lane.executor.whereabouts(other, other.attempt)
+        if place is not None:
+            known = {name: value for name, value in root.items() if name not in ("task", "app", "reason", "since")}
+            current = refined([Interval(Reason(root["reason"]), root["since"], None, known)], place, now)[-1]
+            named = {"task": root["task"], "app": root["app"], "reason": str(current.reason), "since": current.since}
+            root = {**named, **current.detail}
+        roots.append(root)
+    return interval._replace(detail={**interval.detail, "roots": roots})
+
+
+def _by_hand(record: TaskRecord) -> History:
+    """What the kernel itself knows of a task: its last try, and no word about executors."""
+    history = History(record.id, record.app.name, record.submitted, ())
+    if record.launched:
+        history.arrived = record.launched if record.depends else 0.0
+        history.tries.append(Try(record.attempt, record.launched, -1 if record.lane is None else record.lane.index))
+    if record.status in FINAL_STATES:
+        history.done, history.state = record.ended, record.status
+    return history
