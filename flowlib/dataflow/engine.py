@@ -482,7 +482,8 @@ class Engine:
         record.more().joins = value
         parents, others = self._sort(record, joins)
         self.graph.join(record, parents, len(others), effects)
-        self.emit((_JOIN, time(), record.id, tuple([parent.id for parent in parents])))
+        told = (_JOIN, time(), record.id, tuple([parent.id for parent in parents]))
+        self.emit((*told, len(others)) if others else told)
         effects.aside.extend((self._watch, record, other) for other in others)
         return None
 

@@ -59,7 +59,8 @@ class Code:
     ``reason``: why it failed, where no ``TRY_ENDED`` tells it; not there for other states.
     """
     TASK_JOINING: Final = 14
-    """The kernel, when a join app's body returned. ``waits``: the tasks that it returned."""
+    """The kernel, when a join app's body returned. ``waits``: the tasks that it returned; ``others``: how many futures
+    from elsewhere, not there for none."""
     TASK_STREAMS: Final = 15
     """The kernel, for tasks that have them. ``stdout``, ``stderr``: paths, or "" for none."""
     NOTE: Final = 16
@@ -118,7 +119,7 @@ FIELDS: Mapping[int, tuple[str, ...]] = {
         *("manager", "worker", "error_type", "error_text"),
     ),
     Code.TASK_DONE: ("time", "task", "state", "reason"),
-    Code.TASK_JOINING: ("time", "task", "waits"),
+    Code.TASK_JOINING: ("time", "task", "waits", "others"),
     Code.TASK_STREAMS: ("time", "task", "stdout", "stderr"),
     Code.TASK_RUNNING: ("time", "task", "attempt", "manager"),
     Code.NOTE: ("time", "task", "attempt", "kind", "body"),

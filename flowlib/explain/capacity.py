@@ -17,6 +17,7 @@ Answer = tuple[Reason, Mapping[str, Any]]
 
 KEPT = 20_000
 """Changes above which those are forgotten that no attempt that is out can need."""
+_QUEUED = ("pending", "submitted", "submitting")
 _OVER = frozenset({"ended", "failed"})
 
 
@@ -175,8 +176,8 @@ class Capacity:
         if not self.remote:
             return Reason.CAPACITY if self.here else Reason.EXECUTOR, {"executor": label}
         if self._slots:
-            reason = Reason.CAPACITY if self._crowded else Reason.DISPATCH
-            return reason, {"executor": label, "workers": self._slots, "managers": self._count("registered")}
+            detail = {"executor": label, "workers": self._slots, "managers": self._count("registered")}
+            return (Reason.CAPACITY, {**detail, **self._on_the_way()}) if self._crowded else (Reason.DISPATCH, detail)
         held = [one for one in self._managers.values() if one.change == "quarantined"]
         if held:
             hosts = sorted({one.host for one in held})
@@ -188,7 +189,7 @@ class Capacity:
         by_change: dict[str, list[str]] = {}
         for name, block in self._blocks.items():
             by_change.setdefault(block.change, []).append(name)
-        queued = [*by_change.get("pending", ()), *by_change.get("submitted", ()), *by_change.get("submitting", ())]
+        queued = [name for change in _QUEUED for name in by_change.get(change, ())]
         if by_change.get("running"):
             return Reason.BLOCK_STARTING, self._of_blocks(by_change["running"])
         if queued:
@@ -201,6 +202,11 @@ class Capacity:
         if self._failed:
             return Reason.BLOCK_FAILED, {"executor": label, "failed": self._failed, "why": self._failure}
         return Reason.NO_BLOCK, {"executor": label}
+
+    def _on_the_way(self) -> dict[str, Any]:
+        """More blocks that are queued, where some are at work already."""
+        queued = [one for one in self._blocks.values() if one.change in _QUEUED]
+        return {"blocks_queued": len(queued), "why": queued[0].reason} if queued else {}
 
     def _of_blocks(self, names: list[str]) -> dict[str, Any]:
         first = self._blocks[names[0]]

@@ -36,6 +36,7 @@ class Explanation:
         attempts: How many tries there were so far.
         intervals: Its life from the call on, without gap or overlap; ``until`` of the last is None while it goes on.
         live: Whether the executor was asked; otherwise this comes from the event log alone.
+        killed: Whether the run was killed before the task was done; ``now`` is then the time of its last record.
 
     Example:
         >>> queued = Interval(Reason.CAPACITY, 10.0, None, {"executor": "htex", "workers": 2, "managers": 1})
@@ -53,6 +54,7 @@ class Explanation:
     attempts: int
     intervals: tuple[Interval, ...]
     live: bool = False
+    killed: bool = False
 
     @property
     def done(self) -> bool:
@@ -98,6 +100,7 @@ class Explanation:
                 for interval in self.intervals
             ],
             "live": self.live,
+            "killed": self.killed,
         }
 
     def lines(self) -> list[str]:
@@ -123,4 +126,5 @@ class Explanation:
         since = span(current.seconds(self.now))
         doing = current.reason in PROGRESS
         verb = "running" if current.reason is Reason.RUNNING else "under way" if doing else "waiting"
-        return f"{name} has been {verb} for {since}: {sentence(current.reason, current.detail, self.now)}"
+        text = f"has been {verb} for {since}: {sentence(current.reason, current.detail, self.now)}"
+        return f"{name}, when the run was killed, {text}" if self.killed else f"{name} {text}"

@@ -81,6 +81,7 @@ class History:
         tries: Its attempts.
         joining: When its body returned; 0 before.
         joined: The tasks that it returned.
+        joined_others: How many futures from elsewhere it returned.
         rejoined: When the last of those was done; 0 if none was waited for.
         done: When it ended; 0 before.
         state: How.
@@ -88,8 +89,8 @@ class History:
     """
 
     __slots__ = (
-        "app", "arrived", "depends", "done", "joined", "joining", "others", "rejoined", "state", "submitted", "task",
-        "tries", "waits", "why",
+        "app", "arrived", "depends", "done", "joined", "joined_others", "joining", "others", "rejoined", "state",
+        "submitted", "task", "tries", "waits", "why",
     )  # fmt: skip
 
     def __init__(self, task: int, app: str, submitted: float, depends: tuple[int, ...], others: int = 0) -> None:
@@ -103,6 +104,7 @@ class History:
         self.tries: list[Try] = []
         self.joining = 0.0
         self.joined: tuple[int, ...] = ()
+        self.joined_others = 0
         self.rejoined = 0.0
         self.done = 0.0
         self.state = States.pending
@@ -204,7 +206,10 @@ class History:
             else:
                 count = len(set(self.joined))
                 tiler.to(min(self.rejoined, end), Reason.JOIN, {"inputs": count, "done": count})
-                tiler.to(end, Reason.RETURN if self.rejoined or self.joined else Reason.JOIN, {})
+                if self.joined_others:
+                    tiler.to(end, Reason.EXTERNAL, {"futures": self.joined_others})
+                else:
+                    tiler.to(end, Reason.RETURN, {})
         elif told is not None and told.status != _OK and not self.done:
             tiler.to(end, Reason.BACKOFF, _after(one))
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flowlib.dataflow.states import States
@@ -37,11 +37,13 @@ class Overview:
 
     Args:
         records: Of the run, as an ``EventReader`` gives them.
-        now: Unix time for what goes on; None for that of the last record, as for runs that are over.
+        clock: Gives the Unix time for what goes on, when the records are read; None for that of the last record.
 
     Attributes:
         rows: By reason.
+        killed: Whether the run's driver is gone without a word; set by whoever can tell.
         now: Unix time of the answer.
+        recount: What the records come to.
 
     Example:
         >>> overview = Overview(
@@ -52,23 +54,24 @@ class Overview:
         ...         (3, 2.0, 0, "threads", "ThreadPoolExecutor", ""),
         ...         (11, 2.0, 0, 0, 0),
         ...     ],
-        ...     now=5.0,
+        ...     lambda recount: 5.0,
         ... )
         >>> {str(reason): (row.now, row.seconds) for reason, row in overview.rows.items()}
         {'preparing': (0, 1.0), 'executor': (1, 3.0), 'dependency': (1, 3.0)}
     """
 
-    def __init__(self, records: Iterable[Sequence[Any]], now: float | None = None) -> None:
+    def __init__(self, records: Iterable[Sequence[Any]], clock: Callable[[Recount], float] | None = None) -> None:
         self.rows: dict[Reason, Row] = {}
-        self._recount = recount = Recount(finished=self._add)
+        self.killed = False
+        self.recount = recount = Recount(finished=self._add)
         recount.take(records)
-        self.now = recount.now if now is None or recount.over else max(now, recount.now)
+        self.now = recount.now if clock is None else clock(recount)
         for history in recount.tasks.values():
             self._add(history)
 
     def _add(self, history: History) -> None:
         now = history.done or self.now
-        intervals = history.intervals(self._recount.capacity, now)
+        intervals = history.intervals(self.recount.capacity, now)
         for reason, seconds in by_reason(intervals, now).items():
             row = self.rows.setdefault(reason, Row())
             row.tasks += 1
@@ -81,11 +84,12 @@ class Overview:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, ready for JSON."""
-        recount = self._recount
+        recount = self.recount
         return {
             "version": 1,
             "now": self.now,
             "over": recount.over,
+            "killed": self.killed,
             "tasks": recount.submitted,
             "ended": {state.name: count for state, count in recount.states.items()},
             "reasons": [
@@ -102,12 +106,13 @@ class Overview:
 
     def lines(self) -> list[str]:
         """A table for people, the most important line first."""
-        recount = self._recount
+        recount = self.recount
         ended = sum(recount.states.values())
         bad = sum(recount.states.get(state, 0) for state in (States.failed, States.dep_fail, States.cancelled))
         first = f"{recount.submitted} tasks, {ended} ended" + (f" ({bad} without a value)" if bad else "")
         if not recount.over:
             first += f", {recount.submitted - ended} not"
+            first += " (the run was killed)" if self.killed else ""
         found = [first]
         rows = [("reason", "now", "tasks", "time in all", "")]
         for reason, row in self._sorted():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flowlib.errors import ConfigurationError
@@ -14,6 +16,9 @@ from flowlib.rundirs import EVENT_LOG, find_run
 
 if TYPE_CHECKING:
     from flowlib.explain.overview import Overview
+
+_SLACK = 5.0
+"""Seconds by which two clocks of one machine may differ."""
 
 
 def log_of(run: str | None) -> str:
@@ -52,7 +57,8 @@ def explain_task(path: str, task: int) -> Explanation:
         OSError: The file cannot be read.
     """
     found = recount(path, [task])
-    return of_recount(found, task, found.now if found.over else max(found.now, time.time()))
+    told = of_recount(found, task, clock(found))
+    return replace(told, killed=not told.done and _killed(found))
 
 
 def of_recount(found: Recount, task: int, now: float) -> Explanation:
@@ -83,7 +89,32 @@ def explain_run(path: str) -> Overview:
     from flowlib.explain.overview import Overview
 
     with EventReader(path) as reader:
-        return Overview(reader.read(), now=time.time())
+        told = Overview(reader.read(), clock)
+    told.killed = _killed(told.recount)
+    return told
+
+
+def clock(found: Recount) -> float:
+    """Until when what is not done has gone on: now, or the last record of a run that is not there any more."""
+    return found.now if found.over or _killed(found) else max(found.now, time.time())
+
+
+def _killed(found: Recount) -> bool:
+    """Whether the driver is known to be gone without having ended the run; of other hosts nobody can tell."""
+    if found.over or found.driver is None:
+        return False
+    import psutil
+
+    host, pid = found.driver
+    if host != socket.gethostname():
+        return False
+    try:
+        # A later process may have got its number.
+        return bool(psutil.Process(pid).create_time() > found.started + _SLACK)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:
+        return False
 
 
 def _unknown(found: Recount, task: int) -> str:

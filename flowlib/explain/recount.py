@@ -34,6 +34,7 @@ class Recount:
     Attributes:
         started: Unix time of the first record.
         now: Unix time of the last record.
+        driver: Host and process id of the run's driver, where known.
         over: Whether the run has ended.
         tasks: Tasks that are not done, and the wanted ones, by number.
         submitted: How many tasks there were.
@@ -50,6 +51,7 @@ class Recount:
     def __init__(self, wanted: Iterable[int] | None = None, finished: Callable[[History], None] | None = None) -> None:
         self.started = 0.0
         self.now = 0.0
+        self.driver: tuple[str, int] | None = None
         self.over = False
         self.tasks: dict[int, History] = {}
         self.submitted = 0
@@ -73,6 +75,7 @@ class Recount:
             Code.MANAGER: self._on_manager,
             Code.BLOCK: self._on_block,
             Code.INTERCHANGE: self._on_interchange,
+            Code.RUN_STARTED: self._on_run_started,
             Code.RUN_ENDED: self._on_run_ended,
         }
 
@@ -208,9 +211,9 @@ class Recount:
         if history.tries and history.tries[-1].ended is None:
             self.capacity(history.tries[-1].executor).ended(when, task)
         for waiter in self._waiters.pop(task, ()):
-            if waiter.waits and task in waiter.waits:
+            if waiter.waits and task in waiter.waits and not waiter.done:
                 waiter.waits.remove(task)
-                if not waiter.waits and not waiter.done:
+                if not waiter.waits:
                     if waiter.joining:
                         waiter.rejoined = when
                     else:
@@ -226,6 +229,7 @@ class Recount:
         if history is not None:
             history.joining = when
             history.joined = tuple(waits)
+            history.joined_others = record[4] if len(record) > 4 else 0
             self._wait(history, waits)
 
     def _on_app(self, record: Sequence[Any]) -> None:
@@ -245,6 +249,10 @@ class Recount:
 
     def _on_interchange(self, record: Sequence[Any]) -> None:
         self.capacity(record[2]).interchange(record[1])
+
+    def _on_run_started(self, record: Sequence[Any]) -> None:
+        if len(record) > 9:
+            self.driver = record[8], record[9]
 
     def _on_run_ended(self, record: Sequence[Any]) -> None:
         self.over = True

@@ -61,9 +61,12 @@ def _capacity(detail: Detail, now: float) -> str:
     else:
         text = f"all {workers} workers of {label!r} are busy" if workers != 1 else f"the worker of {label!r} is busy"
     if detail.get("manager"):
-        return f"{text}, and it stands by on {detail.get('host') or detail['manager']}"
-    if detail.get("position"):
-        return f"{text}, and it is number {detail['position']} of {detail['queue']} in the queue"
+        text += f", and it stands by on {detail.get('host') or detail['manager']}"
+    elif detail.get("position"):
+        text += f", and it is number {detail['position']} of {detail['queue']} in the queue"
+    more = detail.get("blocks_queued")
+    if more:
+        text = _why(f"{text}; {more} more {'block is' if more == 1 else 'blocks are'} queued", detail)
     return text
 
 
