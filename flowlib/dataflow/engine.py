@@ -121,6 +121,10 @@ class Engine:
         look = self._look_join if record.app.kind == "join" else self._look
         return dependencies.find(record.args, record.kwargs, look)
 
+    def waits_for(self, record: TaskRecord) -> tuple[list[TaskRecord], list[Future[Any]]]:
+        """What a task needs, done or not, or what its body returned: tasks of this run, and other futures."""
+        return self._sort(record, _joins(record) if record.status is JOINING else self.find(record))
+
     def add(self, record: TaskRecord, app: int) -> None:
         """Take a new task, and launch it if it waits for nothing.
 

@@ -150,7 +150,8 @@ class Life:
         """See the kernel's."""
         if self._events is None:
             return None
-        self._events.flush(timeout)
+        if not self._kernel.engine.closed:
+            self._events.flush(timeout)
         path: str = self._events.path
         return path
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import time
 from typing import TYPE_CHECKING, Any
 
-from flowlib.dataflow.graph import LAUNCHED
+from flowlib.dataflow.graph import JOINING, LAUNCHED, PENDING
 from flowlib.dataflow.states import FINAL_STATES
 from flowlib.explain import records
 from flowlib.explain.explanation import Explanation
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 FLUSH = 2.0
 """Seconds for what has just happened to reach the event log."""
+MOST_BY_HAND = 1000
+"""Tasks that are looked at where there is no event log."""
 
 
 def explain(record: TaskRecord) -> Explanation:
@@ -36,11 +38,10 @@ def explain(record: TaskRecord) -> Explanation:
         # A future is settled before its event is emitted, both under this lock.
         status, attempt, lane = record.status, record.attempt, record.lane
     path = kernel.flush_events(FLUSH)
-    found = Recount() if path is None else records.recount(path, [record.id])
+    found = _without_log(record) if path is None else records.recount(path, [record.id])
     if record.id not in found.tasks:
-        # Events are off, or the disk did not take them.
-        found.tasks[record.id] = _by_hand(record)
-        found.submitted += 1
+        # The disk did not take its events.
+        found = _without_log(record)
     now = time()
     told = records.of_recount(found, record.id, now)
     if status in FINAL_STATES or told.done:
@@ -76,12 +77,37 @@ def _with_live_roots(record: TaskRecord, interval: Interval, now: float) -> Inte
     return interval._replace(detail={**interval.detail, "roots": roots})
 
 
-def _by_hand(record: TaskRecord) -> History:
-    """What the kernel itself knows of a task: its last try, and no word about executors."""
+def _without_log(record: TaskRecord) -> Recount:
+    """What the kernel itself knows of a task and of those that it waits for: their last tries, no word of executors."""
+    found = Recount([record.id])
+    queue = [record]
+    while queue and len(found.tasks) < MOST_BY_HAND:
+        one = queue.pop()
+        if one.id not in found.tasks:
+            found.tasks[one.id], parents = _by_hand(one)
+            queue += parents
+    return found
+
+
+def _by_hand(record: TaskRecord) -> tuple[History, list[TaskRecord]]:
+    """A task's history as the kernel knows it, and the tasks that it waits for."""
+    status = record.status
     history = History(record.id, record.app.name, record.submitted, ())
     if record.launched:
         history.arrived = record.launched if record.depends else 0.0
         history.tries.append(Try(record.attempt, record.launched, -1 if record.lane is None else record.lane.index))
-    if record.status in FINAL_STATES:
-        history.done, history.state = record.ended, record.status
-    return history
+    if status in FINAL_STATES:
+        history.done, history.state = record.ended, status
+        return history, []
+    if status not in (PENDING, JOINING):
+        return history, []
+    parents, others = record.kernel.engine.waits_for(record)
+    waited = [parent for parent in parents if parent.status not in FINAL_STATES]
+    history.waits = {parent.id for parent in waited}
+    missing = sum(not future.done() for future in others)
+    if status is JOINING:
+        history.joining, history.joined_others = record.launched, missing
+        history.joined = tuple(parent.id for parent in parents)
+    else:
+        history.depends, history.others = tuple(parent.id for parent in parents), missing
+    return history, waited

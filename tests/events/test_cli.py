@@ -192,3 +192,80 @@ def test_lines_are_cut_for_a_terminal(
     assert [len(line) for line in capsys.readouterr().out.splitlines()][1:] == [60]
     assert main(["events", "-v"]) == 0
     assert len(capsys.readouterr().out.splitlines()[1]) > 500
+
+
+def make_waiting_run(base: str) -> str:
+    """A run directory with a task that failed and one that waited for it."""
+    run = make_rundir(base)
+    with EventLog(os.path.join(run, EVENT_LOG)) as log:
+        for record in (
+            (Code.APP, 100.0, 0, "simulate", "python", "m", "f.py", 3),
+            (Code.EXECUTOR, 100.0, 0, "threads", "ThreadPoolExecutor", ""),
+            (Code.TASK_SUBMITTED, 100.0, 0, 0, []),
+            (Code.TASK_LAUNCHED, 100.0, 0, 0, 0),
+            (Code.TASK_SUBMITTED, 101.0, 1, 0, [0]),
+            (Code.TRY_ENDED, 103.0, 0, 0, 1, 101.5, 103.0, -1, -1, "builtins.ValueError", "bad"),
+            (Code.TASK_DONE, 103.0, 0, 4),
+            (Code.TASK_DONE, 103.0, 1, 5),
+            (Code.RUN_ENDED, 104.0, "cleanup", {}),
+        ):
+            log.emit(record)
+        assert log.close(20)
+    return run
+
+
+def test_explain_a_task(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The history of a task: a sentence and a line for each stretch, or one object."""
+    run = make_waiting_run("runinfo")
+    assert main(["explain", "0"]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "task 0 (simulate) failed after 3.0 s: 1.5 s for a free worker, 1.5 s running"
+    assert [line.split()[4] for line in lines] == ["capacity", "running"]
+    for given in (run, "0", os.path.join(run, EVENT_LOG)):
+        assert main(["explain", "--json", "1", given]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["state"], told["seconds"]) == ("dep_fail", {"dependency": 2.0})
+
+
+def test_explain_a_run(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a task there is a line for each reason; a run may be given alone."""
+    run = make_waiting_run("runinfo")
+    for given in ([], [run]):
+        assert main(["explain", *given]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "2 tasks, 2 ended (2 without a value)"
+        assert [line.split()[0] for line in lines[1:]] == ["reason", "dependency", "capacity", "running"]
+    assert main(["explain", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["reason"]: row["seconds"] for row in told["reasons"]} == {
+        "dependency": 2.0,
+        "capacity": 1.5,
+        "running": 1.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["7"], "there is no task 7 in this run: its tasks are 0 to 1; the nearest is 1"),
+        (["simulate"], "'simulate' is no task and no run: give a task by its number"),
+        (["0", "nowhere"], "no run found"),
+    ],
+)
+def test_explain_what_is_not_there(
+    arguments: list[str], words: str, in_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not there is refused with what is."""
+    make_waiting_run("runinfo")
+    assert main(["explain", *arguments]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_explain_an_empty_run(in_tmp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run without tasks is told as such."""
+    with EventLog(os.path.join(make_rundir("runinfo"), EVENT_LOG)) as log:
+        log.emit((Code.RUN_ENDED, 100.0, "cleanup", {}))
+    assert main(["explain", "0"]) == 1
+    assert "no task was submitted in this run" in capsys.readouterr().err
+    assert main(["explain"]) == 0
+    assert capsys.readouterr().out.startswith("0 tasks, 0 ended")

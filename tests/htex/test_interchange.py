@@ -486,3 +486,33 @@ def test_bad_hosts_are_quarantined(start: Any) -> None:
     good.send(m.Goodbye("it leaves"))
     assert {driver.change("lost").manager} == {"good"}
     assert {driver.change("released").manager for _ in range(2)} == {"bad", "bad-2"}
+
+
+def test_where_attempts_are(start: Any) -> None:
+    """Asked for attempts, it says where each is; of what has run for a second it tells by itself, with its begin."""
+    driver = start()
+    manager = driver.manager(manager="only", host="node1", slots=1, prefetch=0)
+    driver.tasks(0, 1)
+    began = time.time()
+    key = manager.expect(m.Tasks).tasks[0]
+    manager.send(m.Begun([(key.task, key.attempt)]))
+    told = driver.expect(m.Running)
+    assert (told.manager, told.tasks) == ("only", [(key.task, key.attempt)])
+    assert began <= told.since <= time.time() - 0.9
+    first, second, third = driver.ask("where", (0, 0), (1, 0), (9, 0))["attempts"]
+    assert (first["manager"], first["host"], first["begun"]) == ("only", "node1", True)
+    assert (second, third) == ({"position": 1}, None)
+
+
+def test_short_tasks_are_not_told(start: Any) -> None:
+    """Of a task that has ended within the second, no begin is told."""
+    driver = start()
+    manager = driver.manager(slots=1, prefetch=0)
+    driver.tasks(0)
+    manager.expect(m.Tasks)
+    manager.send(m.Begun([(0, 0)]))
+    manager.send(m.Results([m.Result(0, 0, m.Status.OK, b"")]))
+    driver.results(1)
+    select.select([], [], [], 2.2)
+    driver.ask("managers")
+    assert not [message for message, _ in driver.early if isinstance(message, m.Running)]
