@@ -103,7 +103,7 @@ class AppFuture(LazyFuture[T]):
         """Why the task is not done, or where its time went.
 
         Looks through the run's event log and asks the executor, so it is for people and for now and then: about a
-        second for each 200 000 tasks of the run.
+        second for each 150 000 tasks of the run.
 
         Returns:
             Its ``str()`` is a sentence, ``to_dict()`` is for programs, ``reason`` a ``flowlib.explain.Reason``.

@@ -21,6 +21,7 @@ MOST_ANCESTORS = 100_000
 """Tasks that are looked at for what a task waits for in the end."""
 
 _THREADS = {"ThreadPoolExecutor", "InlineExecutor"}
+_STATES = {int(state): state for state in States}
 _FAR: Final = (Reason.DEPENDENCY, Reason.JOIN)
 
 
@@ -205,7 +206,7 @@ class Recount:
         history = self.tasks.get(task)
         if history is None:
             return
-        history.done, history.state = max(when, history.submitted), States(state)
+        history.done, history.state = max(when, history.submitted), _STATES[state]
         history.why = record[4] if len(record) > 4 else ""
         self.states[history.state] = self.states.get(history.state, 0) + 1
         if history.tries and history.tries[-1].ended is None:

@@ -109,7 +109,7 @@ def _backoff(detail: Detail, now: float) -> str:
 
 
 def _executor(detail: Detail, now: float) -> str:
-    return f"executor {detail.get('executor', '?')!r} has it, and only the run itself can tell whether it has begun"
+    return f"executor {detail.get('executor', '?')!r} has it, and no record tells whether it has begun"
 
 
 def _why(text: str, detail: Detail) -> str:

@@ -264,7 +264,7 @@ def test_threads() -> None:
     assert life(over) == [("capacity", 1.0, 3.0), ("running", 3.0, 5.0)]
     going = explained(0, 9.0, submitted(1.0, 0), launched(1.0, 0, executor=1))
     assert life(going) == [("executor", 1.0, None)]
-    assert "only the run itself can tell" in str(going)
+    assert "no record tells whether it has begun" in str(going)
 
 
 def test_foreign_executor() -> None:
