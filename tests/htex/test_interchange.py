@@ -479,6 +479,7 @@ def test_bad_hosts_are_quarantined(start: Any) -> None:
         driver.results(times)
     change = driver.change("quarantined")
     assert (change.manager, change.host) == ("bad", "bad") and "lost their worker there" in change.reason
+    assert driver.ask("where")["quarantined"] == {"bad": change.reason}
     again = driver.manager(register=False, manager="bad-2", host="bad", slots=1, prefetch=0)
     again.register()
     driver.change("registered")
