@@ -692,6 +692,10 @@ class Dispatcher:
         manager = self._at.get(key)
         return manager if manager is not None else self._queue.position(key)
 
+    def request(self, key: Key) -> tuple[Lane, int] | None:
+        """The lane of a task that waits for room on a node, and its place there; None for others."""
+        return self._packing.request(key)
+
     def places(self) -> Iterator[tuple[Key, str]]:
         """Every attempt that is here, with its manager's name; "" for waiting ones."""
         for key in self._queue.keys:

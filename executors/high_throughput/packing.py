@@ -204,6 +204,19 @@ class Packing:
             self.withdraw([(task.task, task.attempt) for _, task in lane.waiting])
         return found
 
+    def request(self, key: Key) -> tuple[Lane, int] | None:
+        """Where a task waits: its lane, and its place there from 1; None if it does not wait here."""
+        if key not in self.keys:
+            return None
+        for lane in self._lanes.values():
+            place = 0
+            for _, task in lane.waiting:
+                there = (task.task, task.attempt)
+                place += there in self.keys
+                if there == key:
+                    return lane, place
+        return None
+
     def check_invariants(self, managers: Iterable[Manager]) -> None:
         """Every task is in a lane; managers are kept for at most one.
 

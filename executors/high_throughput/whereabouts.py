@@ -8,13 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from flowlib.executors.high_throughput.capacity import shortfall, slots_for
 from flowlib.jobs.states import JobState
 
 if TYPE_CHECKING:
     from flowlib.executors.high_throughput.dispatcher import Dispatcher
     from flowlib.executors.high_throughput.managers import Key
+    from flowlib.executors.high_throughput.packing import Lane
     from flowlib.explain.place import Place
     from flowlib.jobs.states import JobStatus
+
+
+NODES = 3
+"""Nodes that are named as too full."""
 
 
 def describe(
@@ -30,7 +36,8 @@ def describe(
 
     Returns:
         ``attempts``: for each attempt None, ``{"position": place in the queue}``, or ``{"manager", "host", "begun",
-        "since", "crowded"}``. The rest are numbers of managers, workers and tasks.
+        "since", "crowded"}``; with ``position`` are ``asks`` and ``why`` if it waits for room on a node. The rest are
+        numbers of managers, workers and tasks.
     """
     managers = list(core.managers.values())
     there = [one for one in managers if one.open]
@@ -50,7 +57,8 @@ def describe(
 def _attempt(core: Dispatcher, key: Key, since: float | None) -> dict[str, Any] | None:
     place = core.place(key)
     if place is None:
-        return None
+        request = core.request(key)
+        return None if request is None else _request(core, *request)
     if isinstance(place, int):
         return {"position": place}
     begun = key in place.begun
@@ -59,8 +67,29 @@ def _attempt(core: Dispatcher, key: Key, since: float | None) -> dict[str, Any] 
         "host": place.facts.host,
         "begun": begun,
         "since": since,
-        "crowded": len(place.running) > place.slots,
+        "crowded": len(place.running) + place.extra > place.slots,
     }
+
+
+def _request(core: Dispatcher, lane: Lane, position: int) -> dict[str, Any]:
+    """What stands in the way of a task that asks for resources: the nodes that come nearest."""
+    there = [one for one in core.managers.values() if one.open]
+    able = [one for one in there if not shortfall(lane.asked, one.facts)]
+    able.sort(key=lambda one: slots_for(lane.asked, one.facts) - (one.slots - one.used))
+    told: list[str] = []
+    for one in able[:NODES]:
+        free, needed = max(0, one.slots - one.used), slots_for(lane.asked, one.facts)
+        if one is lane.reserved:
+            told.append(f"{one.facts.host} is kept free for it, {free} of {needed} slots so far")
+        elif one.reserved:
+            told.append(f"{one.facts.host} is kept free for another")
+        elif free < needed:
+            told.append(f"{one.facts.host} has {free} of {needed} slots free")
+        else:
+            told.append(f"{one.facts.host} has slots free, and not the rest of it")
+    if not able and there:
+        told.append("no node could hold it, were it empty")
+    return {"position": position, "asks": dict(lane.asked), "why": "; ".join(told)}
 
 
 def place_of(label: str, told: Mapping[str, Any], index: int, blocks: Mapping[str, JobStatus]) -> Place | None:
@@ -87,6 +116,9 @@ def place_of(label: str, told: Mapping[str, Any], index: int, blocks: Mapping[st
         if attempt["begun"]:
             return Place(Reason.RUNNING, at, attempt["since"])
         return Place(Reason.CAPACITY if attempt["crowded"] else Reason.DISPATCH, {**figures, **at})
+    if "asks" in attempt and told["managers"]:
+        wanted = {name: attempt[name] for name in ("asks", "position", "why")}
+        return Place(Reason.NO_FIT, {"executor": label, **wanted})
     queue = {"position": attempt["position"], "queue": told["queue"]}
     if told["managers"]:
         return Place(Reason.DISPATCH if told["free"] else Reason.CAPACITY, {**figures, **queue})

@@ -152,7 +152,8 @@ class Engine:
                     )
                 # Told first: another thread may launch it as soon as the graph has it.
                 told = (_SUBMITTED, record.submitted, record.id, app, tuple([p.id for p in parents]))
-                self.emit((*told, len(others)) if others else told)
+                asks = _asks(record) if record.resource_specification else None
+                self.emit((*told, len(others), asks) if asks else (*told, len(others)) if others else told)
                 self.graph.add(record, parents, len(others))
                 status = record.status
                 if status is DEP_FAIL:
@@ -656,6 +657,12 @@ def _outcome_of(future: Future[Any]) -> Any:
 def _joins(record: TaskRecord) -> list[Future[Any]]:
     joins = record.more().joins
     return joins if type(joins) is list else [joins]
+
+
+def _asks(record: TaskRecord) -> dict[str, Any]:
+    """What a task asks of a node, as plain values for its event."""
+    asked = record.resource_specification.items()
+    return {str(k): v if type(v) in (int, float) else str(v) for k, v in asked if k != "priority"}
 
 
 def _is_lifted(future: Future[Any]) -> bool:

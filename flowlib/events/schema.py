@@ -43,7 +43,7 @@ class Code:
 
     TASK_SUBMITTED: Final = 10
     """The kernel. ``depends``: the tasks of this run that it waits for; ``others``: how many futures from elsewhere,
-    not there for none."""
+    not there for none; ``asks``: amounts of resources by name, not there for none."""
     TASK_LAUNCHED: Final = 11
     """The kernel, each time it hands a try to an executor. The first ``attempt`` is 0."""
     TRY_ENDED: Final = 12
@@ -112,7 +112,7 @@ FIELDS: Mapping[int, tuple[str, ...]] = {
     Code.RUN_ENDED: ("time", "reason", "counts"),
     Code.EXECUTOR: ("time", "executor", "label", "kind", "details"),
     Code.APP: ("time", "app", "name", "kind", "module", "file", "line"),
-    Code.TASK_SUBMITTED: ("time", "task", "app", "depends", "others"),
+    Code.TASK_SUBMITTED: ("time", "task", "app", "depends", "others", "asks"),
     Code.TASK_LAUNCHED: ("time", "task", "attempt", "executor"),
     Code.TRY_ENDED: (
         *("time", "task", "attempt", "status", "started", "ended"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
+from math import ceil
 from typing import Any
 
 from flowlib.explain.reasons import Reason
@@ -22,11 +23,12 @@ _OVER = frozenset({"ended", "failed"})
 
 
 class _Manager:
-    __slots__ = ("change", "host", "slots", "why")
+    __slots__ = ("change", "cores", "host", "slots", "why")
 
     def __init__(self, host: str, slots: int) -> None:
         self.host = host
         self.slots = slots
+        self.cores = 0.0
         self.change = "registered"
         self.why = ""
 
@@ -69,6 +71,10 @@ class Capacity:
         self._failure = ""
         self._loss = ""
         self._slots = 0
+        self._cores = 0.0
+        # Of attempts that ask for several workers' share: how many more than one.
+        self._more: dict[int, int] = {}
+        self._extra = 0
         self._times: list[float] = []
         self._answers: list[Answer] = []
         self._crowded = False
@@ -86,15 +92,25 @@ class Capacity:
         self.label = label
         self.here = here
 
-    def launched(self, when: float, task: int) -> None:
-        """An attempt was handed to the executor."""
+    def launched(self, when: float, task: int, asks: Mapping[str, Any] | None = None) -> None:
+        """An attempt was handed to the executor, which asks for more than a worker's share, perhaps."""
         self.out[task] = when
-        if not self._crowded and len(self.out) > self._slots:
+        cores = asks.get("cores") if asks else None
+        if isinstance(cores, (int, float)) and self._cores:
+            extra = ceil(cores * self._slots / self._cores - 1e-9) - 1
+            if extra > 0:
+                self._more[task] = extra
+                self._extra += extra
+        if not self._crowded and len(self.out) + self._extra > self._slots:
             self._look(when)
 
     def ended(self, when: float, task: int) -> None:
         """An attempt is over."""
-        if self.out.pop(task, None) is not None and self._crowded and len(self.out) <= self._slots:
+        if self.out.pop(task, None) is None:
+            return
+        if self._more:
+            self._extra -= self._more.pop(task, 0)
+        if self._crowded and len(self.out) + self._extra <= self._slots:
             self._look(when)
 
     def interchange(self, when: float) -> None:
@@ -103,8 +119,10 @@ class Capacity:
             self.remote = True
             self._look(when)
 
-    def manager(self, when: float, number: int, change: str, host: str, slots: int, reason: str) -> None:
-        """A manager changed; see ``Code.MANAGER``."""
+    def manager(
+        self, when: float, number: int, change: str, host: str, slots: int, reason: str, cores: float = 0.0
+    ) -> None:
+        """A manager changed; see ``Code.MANAGER``. ``cores``: of its node, 0 if not told."""
         self.remote = True
         known = self._managers
         if change in ("lost", "drained"):
@@ -116,8 +134,9 @@ class Capacity:
             if member is None:
                 member = known[number] = _Manager(host, slots)
             member.change = "registered" if change == "released" else change
-            member.slots, member.why = slots or member.slots, reason
-        self._slots = sum(one.slots for one in known.values() if one.change == "registered")
+            member.slots, member.cores, member.why = slots or member.slots, cores or member.cores, reason
+        there = [one for one in known.values() if one.change == "registered"]
+        self._slots, self._cores = sum(one.slots for one in there), sum(one.cores for one in there)
         self._look(when)
 
     def block(self, when: float, block: str, change: str, job: str, reason: str) -> None:
@@ -161,7 +180,7 @@ class Capacity:
 
     def _look(self, when: float) -> None:
         """Work the answer out again."""
-        self._crowded = len(self.out) > self._slots
+        self._crowded = len(self.out) + self._extra > self._slots
         answer = self._answer()
         if self._answers and self._answers[-1] == answer:
             return

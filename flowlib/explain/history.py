@@ -18,6 +18,8 @@ from flowlib.explain.reasons import Reason
 
 _LOST = (STATUSES.index("WORKER_LOST"), STATUSES.index("LOST"))
 _OK = STATUSES.index("OK")
+ROOM_AFTER = 0.25
+"""Seconds that a task may take to a node which has room for it."""
 SHOWN = 5
 """Tasks that a detail names."""
 
@@ -76,6 +78,7 @@ class History:
         submitted: When.
         depends: Tasks whose values it needs.
         others: How many futures from elsewhere it needs.
+        asks: What it asks of a node; None for nothing.
         waits: Those of ``depends`` (or of what its body returned) that are not done.
         arrived: When the last of them was done; 0 if none was waited for.
         tries: Its attempts.
@@ -89,16 +92,25 @@ class History:
     """
 
     __slots__ = (
-        "app", "arrived", "depends", "done", "joined", "joined_others", "joining", "others", "rejoined", "state",
-        "submitted", "task", "tries", "waits", "why",
+        "app", "arrived", "asks", "depends", "done", "joined", "joined_others", "joining", "others", "rejoined",
+        "state", "submitted", "task", "tries", "waits", "why",
     )  # fmt: skip
 
-    def __init__(self, task: int, app: str, submitted: float, depends: tuple[int, ...], others: int = 0) -> None:
+    def __init__(
+        self,
+        task: int,
+        app: str,
+        submitted: float,
+        depends: tuple[int, ...],
+        others: int = 0,
+        asks: Mapping[str, Any] | None = None,
+    ) -> None:
         self.task = task
         self.app = app
         self.submitted = submitted
         self.depends = depends
         self.others = others
+        self.asks = asks
         self.waits: set[int] | None = None
         self.arrived = 0.0
         self.tries: list[Try] = []
@@ -189,10 +201,14 @@ class History:
         else:
             self._queued(tiler, capacity, end)
 
-    @staticmethod
-    def _queued(tiler: Tiler, capacity: Capacity, end: float) -> None:
-        for reason, _, until, detail in capacity.slices(tiler.at, end):
-            tiler.to(until, reason, detail)
+    def _queued(self, tiler: Tiler, capacity: Capacity, end: float) -> None:
+        for reason, since, until, detail in capacity.slices(tiler.at, end):
+            late = reason is Reason.CAPACITY or (reason is Reason.DISPATCH and until - since > ROOM_AFTER)
+            if self.asks and late:
+                # Whether workers were free or not: there was no node with room for all of it.
+                tiler.to(until, Reason.NO_FIT, {"executor": capacity.label, "asks": self.asks})
+            else:
+                tiler.to(until, reason, detail)
 
     def _after_last(self, tiler: Tiler, one: Try, end: float) -> None:
         """From the end of the last try to the end of the task."""

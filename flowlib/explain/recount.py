@@ -154,7 +154,8 @@ class Recount:
     def _on_submitted(self, record: Sequence[Any]) -> None:
         when, task, app, depends = record[1:5]
         others = record[5] if len(record) > 5 else 0
-        history = History(task, self._apps.get(app, ""), when, tuple(depends), others)
+        asks = record[6] if len(record) > 6 else None
+        history = History(task, self._apps.get(app, ""), when, tuple(depends), others, asks)
         self.tasks[task] = history
         self.submitted += 1
         if task > self.highest:
@@ -178,7 +179,7 @@ class Recount:
             if history.tries and history.tries[-1].ended is None:
                 self.capacity(history.tries[-1].executor).ended(when, task)
             history.tries.append(Try(attempt, when, executor))
-            self.capacity(executor).launched(when, task)
+            self.capacity(executor).launched(when, task, history.asks)
 
     def _on_running(self, record: Sequence[Any]) -> None:
         since, task, attempt, manager = record[1:5]
@@ -242,7 +243,8 @@ class Recount:
     def _on_manager(self, record: Sequence[Any]) -> None:
         when, executor, manager, name, change, _, host, slots, reason = record[1:10]
         self._hosts[executor, manager] = host, name
-        self.capacity(executor).manager(when, manager, change, host, slots, reason)
+        cores = record[10].get("cores", 0.0) if len(record) > 10 else 0.0
+        self.capacity(executor).manager(when, manager, change, host, slots, reason, cores)
 
     def _on_block(self, record: Sequence[Any]) -> None:
         when, executor, block, change, job, reason = record[1:7]

@@ -71,7 +71,9 @@ def _capacity(detail: Detail, now: float) -> str:
 
 
 def _no_fit(detail: Detail, now: float) -> str:
-    return _why(f"no node of {detail.get('executor', '?')!r} has free what it asks for", detail)
+    asks = ", ".join(f"{name}={amount}" for name, amount in detail.get("asks", {}).items())
+    what = f"what it asks for ({asks})" if asks else "what it asks for"
+    return _why(f"no node of {detail['executor']!r} has room for {what}", detail)
 
 
 def _block(state: str) -> Callable[[Detail, float], str]:

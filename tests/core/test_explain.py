@@ -334,6 +334,31 @@ def test_clocks_that_differ() -> None:
         tile(told.intervals, 1.0, 6.0, 20.0)
 
 
+def asking(when: float, task: int, **asks: Any) -> Record:
+    """A task that asks for resources."""
+    return (Code.TASK_SUBMITTED, when, task, 0, (), 0, asks)
+
+
+def test_no_room_on_a_node() -> None:
+    """A task that asks for more than a worker waits for room, whether single workers are free or not."""
+    node = (Code.MANAGER, 0.5, 0, 0, "m0", "registered", "0", "node0", 4, "", {"cores": 8})
+    start = [node, submitted(1.0, 0), launched(1.0, 0), asking(1.0, 1, cores=8, licence=1), launched(1.0, 1)]
+    told = explained(1, 9.0, *start)
+    assert life(told) == [("no_fit", 1.0, None)]
+    assert str(told).endswith("no node of 'htex' has room for what it asks for (cores=8, licence=1)")
+    over = explained(1, 9.0, *start, tried(4.0, 0, 1.0, 4.0), done(4.0, 0), tried(6.0, 1, 4.1, 6.0), done(6.0, 1))
+    assert life(over) == [("no_fit", 1.0, 4.0), ("dispatch", 4.0, 4.1), ("running", 4.1, 6.0)]
+
+
+def test_large_tasks_keep_workers_busy() -> None:
+    """Who asks for the share of several workers counts for as many."""
+    node = (Code.MANAGER, 0.5, 0, 0, "m0", "registered", "0", "node0", 4, "", {"cores": 8})
+    start = [node, asking(1.0, 0, cores=8), launched(1.0, 0), submitted(1.0, 1), launched(1.0, 1)]
+    assert life(explained(1, 9.0, *start)) == [("capacity", 1.0, None)]
+    over = explained(1, 9.0, *start, tried(4.0, 0, 1.0, 4.0), done(4.0, 0))
+    assert life(over) == [("capacity", 1.0, 4.0), ("dispatch", 4.0, None)]
+
+
 def test_chain_names_its_root() -> None:
     """However long a chain is, what is named is its beginning."""
     chain = [submitted(1.0 + n, n, *([n - 1] if n else [])) for n in range(5000)]
@@ -479,7 +504,10 @@ class Walk:
 
     def submit(self) -> None:
         depends = self.rng.sample(range(self.tasks), min(self.tasks, self.rng.choice([0, 0, 1, 3])))
-        self.records.append(submitted(self.later(), self.tasks, *depends, others=self.rng.choice([0, 0, 0, 1])))
+        asks = self.rng.choice([None, None, {"cores": 2}, {"licence": 1}])
+        others = self.rng.choice([0, 0, 0, 1])
+        record = (Code.TASK_SUBMITTED, self.later(), self.tasks, 0, depends, others)
+        self.records.append((*record, asks) if asks else record)
         self.pending.append(self.tasks)
         self.tasks += 1
 
@@ -532,6 +560,7 @@ class Walk:
         if rng.random() < 0.5:
             changes = ["registered", "draining", "drained", "quarantined", "released", "lost", "rejected"]
             told = manager(self.later(), rng.choice(changes), rng.randrange(3), rng.randrange(3), "because")
+            told = (*told[:-1], rng.choice([{}, {"cores": 4}]))
         else:
             changes = ["submitting", "submitted", "pending", "running", "registered", "draining", "ended", "failed"]
             told = block(self.later(), rng.choice(changes), "why", str(rng.randrange(3)))

@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from flowlib.config import Config
-from flowlib.dataflow.kernel import DataFlowKernel
+from flowlib.dataflow.kernel import DataFlowKernel, Function
 from flowlib.executors import HighThroughputExecutor
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.dispatcher import Dispatcher
 from flowlib.executors.high_throughput.whereabouts import describe, place_of
 from flowlib.explain import Reason
 from flowlib.jobs.states import JobState, JobStatus
+from flowlib.options import TaskOptions
 from flowlib.providers import LocalProvider
 from flowlib.providers.base import ExecutionProvider
 
@@ -152,6 +153,28 @@ def test_busy_workers(make: MakeKernel, tmp_path: Path) -> None:
     assert over.seconds[Reason.RUNNING] > over.total / 2
     assert f"last on {host}" in str(over)
     assert waiting[0].explain().seconds[Reason.CAPACITY] > 0.5
+
+
+def test_no_room_on_a_node(make: MakeKernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that asks for more than is free is told what it asks for, and which node comes nearest."""
+    monkeypatch.setenv("FLOWLIB_CORES", "2")
+    kernel = make(max_workers_per_node=2)
+    gate = str(tmp_path / "gate")
+    running = kernel.submit(block_for, (gate,))
+    until(lambda: os.path.exists(f"{gate}.running"), "the task did not begin")
+    options = TaskOptions(resources={"cores": 2})
+    large = [kernel.submit_app(Function(nothing), options, (), {}) for _ in range(2)]
+    until(lambda: large[1].explain().live, "the interchange does not know it")
+    told = large[1].explain()
+    detail = told.intervals[-1].detail
+    assert (told.reason, detail["asks"], detail["position"]) == (Reason.NO_FIT, {"cores": 2}, 2)
+    assert "has 1 of 2 slots free" in detail["why"] or "is kept free for" in detail["why"]
+    kernel.flush_events()
+    elsewhere = from_a_shell(str(large[0].tid), kernel.run_dir)
+    assert (elsewhere["reason"], elsewhere["intervals"][-1]["detail"]["asks"]) == ("no_fit", {"cores": 2})
+    Path(gate).touch()
+    assert [future.result(DEADLINE) for future in (running, *large)] == [1, 0, 0]
+    assert large[0].explain().seconds[Reason.NO_FIT] > 0
 
 
 def test_held_manager(make: MakeKernel, tmp_path: Path) -> None:
