@@ -20,7 +20,7 @@ class Row:
         now: Tasks that it holds up now.
         tasks: Tasks that it ever held up.
         seconds: Of all of them, added.
-        example: A task that it holds up now, the oldest, with its interval; None if there is none.
+        example: A task that it holds up now, the oldest; None if there is none.
     """
 
     __slots__ = ("example", "now", "seconds", "tasks")
@@ -29,7 +29,7 @@ class Row:
         self.now = 0
         self.tasks = 0
         self.seconds = 0.0
-        self.example: tuple[History, Interval] | None = None
+        self.example: History | None = None
 
 
 class Overview:
@@ -80,7 +80,7 @@ class Overview:
             row = self.rows[intervals[-1].reason]
             row.now += 1
             if row.example is None:
-                row.example = history, intervals[-1]
+                row.example = history
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, ready for JSON."""
@@ -126,14 +126,17 @@ class Overview:
     def _sorted(self) -> list[tuple[Reason, Row]]:
         return sorted(self.rows.items(), key=lambda item: (-item[1].now, -item[1].seconds))
 
+    def _current(self, history: History) -> Interval:
+        return self.recount.intervals(history, self.now)[-1]
+
     def _example(self, row: Row) -> Mapping[str, Any]:
         if row.example is None:
             return {}
-        history, interval = row.example
+        history, interval = row.example, self._current(row.example)
         return {"example": {"task": history.task, "since": interval.since, "detail": dict(interval.detail)}}
 
     def _text(self, row: Row) -> str:
         if row.example is None:
             return ""
-        history, interval = row.example
+        history, interval = row.example, self._current(row.example)
         return f"{history.name}: {sentence(interval.reason, interval.detail, self.now)}"

@@ -441,7 +441,10 @@ def test_overview() -> None:
     assert rows == {"running": (0, 1, 3.0), "capacity": (0, 1, 3.0), "dispatch": (1, 1, 6.0), "dependency": (1, 1, 9.0)}
     lines = overview.lines()
     assert lines[0] == "3 tasks, 1 ended, 2 not"
-    assert "0 of 1 inputs are done" in lines[2]
+    assert lines[2].endswith(
+        "task 2 (simulate): 0 of 1 inputs are done; task 1 (simulate) has been waiting for 6.0 s, because a worker is "
+        "free for it; it is on its way there, or has just begun"
+    )
     told = overview.to_dict()
     assert json.loads(json.dumps(told)) == told
     assert told["reasons"][0]["reason"] == "dependency"

@@ -188,6 +188,24 @@ def test_held_manager(make: MakeKernel, tmp_path: Path) -> None:
     assert future.cancel()
 
 
+def test_interchange_that_does_not_answer(make: MakeKernel) -> None:
+    """Without an answer from the interchange the event log's word stands, and that within seconds."""
+    kernel = make(provider=Queue())
+    future = kernel.submit(nothing, ())
+    until(lambda: future.explain().live, "the interchange does not answer")
+    executor: Any = kernel.executors["htex"]
+    pid = executor._session.client.pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        told = future.explain()
+        assert time.monotonic() - began < 6
+        assert (told.reason, told.live) == (Reason.BLOCK_QUEUED, False)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert future.cancel()
+
+
 def test_retry(make: MakeKernel, tmp_path: Path) -> None:
     """Both tries are told, with the place of each and the error between them."""
     kernel = make(retries=1)
