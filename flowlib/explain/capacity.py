@@ -75,6 +75,8 @@ class Capacity:
         # Of attempts that ask for several workers' share: how many more than one.
         self._more: dict[int, int] = {}
         self._extra = 0
+        self._front: frozenset[int] | None = None
+        self._moved = 0.0
         self._times: list[float] = []
         self._answers: list[Answer] = []
         self._crowded = False
@@ -95,6 +97,7 @@ class Capacity:
     def launched(self, when: float, task: int, asks: Mapping[str, Any] | None = None) -> None:
         """An attempt was handed to the executor, which asks for more than a worker's share, perhaps."""
         self.out[task] = when
+        self._front = None
         cores = asks.get("cores") if asks else None
         if isinstance(cores, (int, float)) and self._cores:
             extra = ceil(cores * self._slots / self._cores - 1e-9) - 1
@@ -108,6 +111,8 @@ class Capacity:
         """An attempt is over."""
         if self.out.pop(task, None) is None:
             return
+        self._front = None
+        self._moved = when
         if self._more:
             self._extra -= self._more.pop(task, 0)
         if self._crowded and len(self.out) + self._extra <= self._slots:
@@ -159,10 +164,24 @@ class Capacity:
         """Why an attempt that is out might not run at this moment."""
         return self._answers[-1] if self._answers else self._answer()
 
-    def host_of(self, manager: int) -> str:
-        """The host of a manager that is there; "" for others."""
-        member = self._managers.get(manager)
-        return "" if member is None else member.host
+    def turn(self, task: int) -> float | None:
+        """Since when it is an attempt's turn, if workers take first what came first; None if others are before it."""
+        if not self._slots or task not in self.out:
+            return None
+        if self._front is None:
+            self._front = frozenset(self._first())
+        if task not in self._front:
+            return None
+        return max(self.out[task], self._moved, self._times[-1] if self._times else 0.0)
+
+    def _first(self) -> Iterator[int]:
+        """The attempts for which there are workers."""
+        used = 0
+        for task in self.out:
+            used += 1 + self._more.get(task, 0)
+            if used > self._slots:
+                return
+            yield task
 
     def slices(self, since: float, until: float) -> Iterator[tuple[Reason, float, float, Mapping[str, Any]]]:
         """The answers between two times, as ``(reason, since, until, detail)`` without gap or overlap."""
@@ -181,6 +200,7 @@ class Capacity:
     def _look(self, when: float) -> None:
         """Work the answer out again."""
         self._crowded = len(self.out) + self._extra > self._slots
+        self._front = None
         answer = self._answer()
         if self._answers and self._answers[-1] == answer:
             return

@@ -199,6 +199,11 @@ class History:
             # Threads write no record when they begin.
             tiler.to(end, Reason.EXECUTOR, {"executor": capacity.label})
         else:
+            turn = None if told is not None or self.done or self.asks else capacity.turn(self.task)
+            if turn is not None and capacity.now()[0] is Reason.CAPACITY:
+                # Busy with this one, most likely; of what has begun within the last seconds there is no record yet.
+                self._queued(tiler, capacity, min(turn, end))
+                tiler.to(end, Reason.DISPATCH, capacity.now()[1])
             self._queued(tiler, capacity, end)
 
     def _queued(self, tiler: Tiler, capacity: Capacity, end: float) -> None:

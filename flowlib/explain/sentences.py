@@ -50,6 +50,8 @@ def _root(root: Detail, now: float) -> str:
     if reason is Reason.RUNNING:
         host = root.get("host")
         return f"{name} has been running{f' on {host}' if host else ''} for {since}"
+    if reason is Reason.DISPATCH:
+        return f"{name} is on its way to a worker, or has just begun"
     return f"{name} has been waiting for {since}, because {sentence(reason, root, now)}"
 
 

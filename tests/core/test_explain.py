@@ -188,6 +188,18 @@ def test_busy_workers() -> None:
     assert told.intervals[0].detail == {"executor": "htex", "workers": 1, "managers": 1}
 
 
+def test_busy_with_the_task_itself() -> None:
+    """Of what has just begun there is no record: who came first is taken to be what workers are busy with."""
+    start = [
+        *(manager(0.5, "registered", slots=2), *(submitted(1.0, n) for n in range(4))),
+        *(launched(1.0, n) for n in range(4)),
+    ]
+    assert [str(explained(n, 1.5, *start).reason) for n in range(4)] == ["dispatch", "dispatch", "capacity", "capacity"]
+    later = [*start, tried(3.0, 0, 1.0, 3.0), done(3.0, 0)]
+    assert life(explained(2, 4.0, *later)) == [("capacity", 1.0, 3.0), ("dispatch", 3.0, None)]
+    assert life(explained(3, 4.0, *later)) == [("capacity", 1.0, None)]
+
+
 def test_more_workers_end_the_wait() -> None:
     """A manager that comes makes room."""
     told = explained(
@@ -442,8 +454,7 @@ def test_overview() -> None:
     lines = overview.lines()
     assert lines[0] == "3 tasks, 1 ended, 2 not"
     assert lines[2].endswith(
-        "task 2 (simulate): 0 of 1 inputs are done; task 1 (simulate) has been waiting for 6.0 s, because a worker is "
-        "free for it; it is on its way there, or has just begun"
+        "task 2 (simulate): 0 of 1 inputs are done; task 1 (simulate) is on its way to a worker, or has just begun"
     )
     told = overview.to_dict()
     assert json.loads(json.dumps(told)) == told
