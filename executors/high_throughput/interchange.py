@@ -180,6 +180,7 @@ class Interchange:
             if self._confirmed.get(name, 0) < number and not self._link.unsent:
                 self._confirmed[name] = number
                 self._send(name, m.Confirmed(number))
+        self._core.relent(now)
         if self._quarantined:
             self._release_if_needed()
         if now >= self._beat_at:
