@@ -69,7 +69,7 @@ class RemoteFailed(Failed):
     def host(self) -> str:
         """The machine where it happened."""
         failure = self._failure()
-        return "" if failure is None else failure.host
+        return super().host() if failure is None else failure.host
 
     def memory(self) -> tuple[int, int]:
         """Bytes that the task might use, and the most that it did."""

@@ -7,7 +7,6 @@ node never eats the retries that were meant for the user's own failures.
 
 from __future__ import annotations
 
-import builtins
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -15,6 +14,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from zlib import crc32
 
+from flowlib.dataflow import retry_checks as checks
 from flowlib.dataflow.outcomes import Blame
 from flowlib.suggest import nearest
 from flowlib.units import parse_time
@@ -145,16 +145,16 @@ class Retry:
         jitter: float = 0.1,
     ) -> None:
         put = object.__setattr__
-        put(self, "error", _errors(error))
-        put(self, "timeout", _count("timeout", timeout))
-        put(self, "oom", _count("oom", oom))
-        put(self, "crash", _count("crash", crash))
-        put(self, "lost", None if lost is None else _count("lost", lost))
-        put(self, "memory", None if memory is None else _multiple(memory))
-        put(self, "backoff", 0.0 if _is_zero(backoff) else parse_time(backoff, "Retry: backoff"))
-        put(self, "factor", _number("factor", factor, 1, math.inf))
+        put(self, "error", checks.errors(error, {kind: cause.value for kind, cause in _KINDS.items()}))
+        put(self, "timeout", checks.count("timeout", timeout))
+        put(self, "oom", checks.count("oom", oom))
+        put(self, "crash", checks.count("crash", crash))
+        put(self, "lost", None if lost is None else checks.count("lost", lost))
+        put(self, "memory", None if memory is None else checks.multiple(memory))
+        put(self, "backoff", 0.0 if checks.is_zero(backoff) else parse_time(backoff, "Retry: backoff"))
+        put(self, "factor", checks.number("factor", factor, 1, math.inf))
         put(self, "cap", parse_time(cap, "Retry: cap"))
-        put(self, "jitter", _number("jitter", jitter, 0, 1))
+        put(self, "jitter", checks.number("jitter", jitter, 0, 1))
         if memory is not None and not oom:
             raise ValueError(f"Retry: memory={memory!r} needs oom=, how often a task that ran out of it is tried again")
 
@@ -289,9 +289,6 @@ def first_set(*settings: float | None) -> float:
     raise ValueError("no setting is set; the last one must be")
 
 
-# --------------------------------------------------------------------------------------------------------- the checks
-
-
 def check_retries(where: str, value: Any) -> int | Retry:
     """``value`` if it can be a ``retries``.
 
@@ -313,78 +310,6 @@ def check_retries(where: str, value: Any) -> int | Retry:
     if value < 0:
         raise ValueError(f"{where} is {value}; it must not be negative")
     return value
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"Retry: {name} is {value!r}; give a whole number, 0 for none")
-    if value < 0:
-        raise ValueError(f"Retry: {name} is {value}; it must not be negative")
-    return value
-
-
-def _number(name: str, value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"Retry: {name} is {value!r}; give a number")
-    if not low <= value <= high or math.isinf(value):
-        between = f"{low} or more, and finite" if math.isinf(high) else f"from {low} to {high}"
-        raise ValueError(f"Retry: {name} is {value!r}; it must be {between}")
-    return float(value)
-
-
-def _is_zero(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == 0
-
-
-def _multiple(value: Any) -> float:
-    text = value
-    if isinstance(value, str) and value[:1] in ("x", "X", "×"):
-        try:
-            text = float(value[1:])
-        except ValueError:
-            text = None
-    if isinstance(text, bool) or not isinstance(text, (int, float)):
-        raise TypeError(f"Retry: memory is {value!r}; give what it is multiplied with, 'x2' or 2")
-    if not 1 < text < math.inf:
-        raise ValueError(f"Retry: memory is {value!r}; it must be multiplied with more than 1")
-    return float(text)
-
-
-def _errors(given: Any) -> int | dict[str, int]:
-    if not isinstance(given, Mapping):
-        if isinstance(given, bool) or not isinstance(given, int):
-            raise TypeError(
-                f"Retry: error is {given!r}; give a whole number, or numbers by exception: {{ConnectionError: 5}}"
-            )
-        return _count("error", given)
-    named: dict[str, int] = {}
-    for key, count in given.items():
-        name = _name_of(key)
-        if name in _KINDS:
-            raise ValueError(f"Retry: error[{key!r}]: that has an option of its own, {_KINDS[name].value}={count!r}")
-        named[name] = _count(f"error[{key!r}]", count)
-    return named
-
-
-def _name_of(key: Any) -> str:
-    """The qualified name of an exception's class, given as the class or as text."""
-    if isinstance(key, type) and issubclass(key, BaseException):
-        return f"{key.__module__}.{key.__qualname__}"
-    if not isinstance(key, str):
-        raise TypeError(f"Retry: error has the key {key!r}; give classes of exceptions, or their dotted names")
-    if "." in key:
-        return key
-    known = [name for name, value in vars(builtins).items() if _is_exception(value)]
-    if key not in known:
-        raise ValueError(
-            f"Retry: error has the key {key!r}, which is no builtin exception{nearest(key, known)}; name others as "
-            "tracebacks show them: 'module.Class'"
-        )
-    return f"builtins.{getattr(builtins, key).__name__}"
-
-
-def _is_exception(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, BaseException)
 
 
 _ORDER = ("error", "timeout", "oom", "crash", "lost", "memory", "backoff", "factor", "cap", "jitter")

@@ -5,22 +5,27 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
 
 from flowlib import Retry
+from flowlib.dataflow.crew import Crew
 from flowlib.dataflow.kernel import DataFlowKernel, Function
+from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.dataflow.retry import Cause
 from flowlib.dataflow.states import States
 from flowlib.errors import AppTimeout, DependencyError, ManagerLost, OutOfMemory, SerializationError, WorkerLost
 from flowlib.events.reader import EventReader
 from flowlib.events.schema import Code, as_dict
 from flowlib.executors import InlineExecutor
+from flowlib.executors.base import FlowlibExecutor
 from flowlib.options import TaskOptions
 from tests.kernel.conftest import MakeKernel
 from tests.kernel.test_kernel import Scripted, inc
@@ -231,6 +236,112 @@ def test_waiting_ones_end_at_once(make_kernel: MakeKernel, how: str) -> None:
     assert len(executor.futures) == 1
     assert not len(kernel.engine.failures._later)
     assert kernel.engine.graph.unfinished == 0
+
+
+def test_cancelled_while_a_handler_judges(make_kernel: MakeKernel) -> None:
+    """A task whose failure a handler looks at can be cancelled; what the handler says then is nobody's."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def handler(error: BaseException, record: Any) -> float:
+        asked.set()
+        assert answer.wait(DEADLINE)
+        return 0
+
+    executor = Scripted("s", BAD, "late")
+    kernel = make_kernel(executors=[executor], retries=1, retry_handler=handler)
+    future = submit(kernel)
+    assert asked.wait(DEADLINE)
+    assert future.cancel()
+    answer.set()
+    with pytest.raises(CancelledError):
+        future.result(DEADLINE)
+    kernel.cleanup()
+    assert len(executor.futures) == 1
+
+
+class Dice(FlowlibExecutor):
+    """Ends each try at random, but always the same way; most at once, some later in another thread."""
+
+    label = "dice"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.crew = Crew("dice", 2)
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def shutdown(self) -> None:
+        """End the threads."""
+        self.crew.close(5)
+
+    def submit(self, func: Any, resource_specification: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Not used."""
+        raise NotImplementedError
+
+    def outcome(self, task: int, attempt: int) -> Any:
+        """How a try ends."""
+        rng = random.Random(f"{self.seed} {task} {attempt}")
+        kinds: list[Any] = [None, BAD, LATE, OOM, CRASH, KeyError("k"), LOST]
+        return rng.choice(kinds)
+
+    def launch(self, record: Any, attempt: int, func: Any, args: Any, kwargs: Any) -> None:
+        """Tell how the try ended."""
+        error = self.outcome(record.id, attempt)
+        blame = Blame.INFRASTRUCTURE if error is LOST else Blame.USER
+        batch = [(record, attempt, Returned("fine") if error is None else Failed(type(error)(*error.args), blame))]
+        if random.Random(f"{record.id} {attempt}").random() < 0.5:
+            self.crew.put(self.report, batch)
+        else:
+            self.report(batch)
+
+
+def expected(dice: Dice, task: int, policy: Retry) -> tuple[str, int]:
+    """What a task should come to, worked out step by step: the name of its last error, and its failures."""
+    left = {"timeout": policy.timeout, "oom": policy.oom, "crash": policy.crash, "lost": 2}
+    names = {AppTimeout: "timeout", OutOfMemory: "oom", WorkerLost: "crash", ManagerLost: "lost"}
+    errors = dict(policy.error) if isinstance(policy.error, Mapping) else {"": policy.error}
+    for attempt in itertools.count():
+        error = dice.outcome(task, attempt)
+        if error is None:
+            return "", attempt
+        name = names.get(type(error))
+        budget = errors if name is None else left
+        if name is None:
+            name = next((n for n in (f"builtins.{k.__name__}" for k in type(error).__mro__) if n in errors), "")
+        if budget.get(name, 0) == 0:
+            return type(error).__name__, attempt + 1
+        budget[name] -= 1
+    raise AssertionError
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_walk(make_kernel: MakeKernel, seed: int) -> None:
+    """Whatever tries come to, with waits or without and with some tasks cancelled, each ends as its budgets say."""
+    rng, dice = random.Random(seed), Dice(seed)
+    kernel = make_kernel(executors=[dice])
+    tasks: list[tuple[Any, Retry]] = []
+    for _ in range(150):
+        count = [rng.choice([0, 1, 2, 5]) for _ in range(4)]
+        errors: Any = rng.choice([count[0], {LookupError: count[0], "ValueError": 1}])
+        policy = Retry(errors, timeout=count[1], oom=count[2], crash=count[3], backoff=rng.choice([0, 0, 0.002, 0.01]))
+        tasks.append((submit(kernel, policy, cache=rng.random() < 0.3, version=len(tasks)), policy))
+        if rng.random() < 0.1:
+            rng.choice(tasks)[0].cancel()
+    for future, policy in tasks:
+        try:
+            error = future.exception(DEADLINE)
+        except CancelledError:
+            continue
+        record = future.task_record
+        want = expected(dice, record.id, policy)
+        assert ("" if error is None else type(error).__name__, record["fail_count"]) == want
+        assert len(record["tries"]) == want[1]
+        assert bool(getattr(error, "__notes__", None)) is (want[1] > 1 and error is not None)
+    with kernel.engine.lock:
+        kernel.engine.graph.check_invariants()
+    assert kernel.engine.graph.unfinished == 0
+    assert not len(kernel.engine.failures._later)
 
 
 def test_waits_end_with_the_run(make_kernel: MakeKernel) -> None:

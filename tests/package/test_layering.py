@@ -17,6 +17,7 @@ CORES = [
     "flowlib/dataflow/delays.py",
     "flowlib/dataflow/graph.py",
     "flowlib/dataflow/retry.py",
+    "flowlib/dataflow/retry_checks.py",
     "flowlib/dataflow/states.py",
     "flowlib/dataflow/tries.py",
     "flowlib/app/streams.py",
