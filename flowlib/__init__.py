@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from flowlib.dataflow.loader import dfk as dfk
     from flowlib.dataflow.loader import load as load
     from flowlib.dataflow.loader import wait_for_current_tasks as wait_for_current_tasks
+    from flowlib.dataflow.retry import Retry as Retry
     from flowlib.display import progress as progress
     from flowlib.errors import FlowlibError as FlowlibError
     from flowlib.executors.high_throughput.executor import HighThroughputExecutor as HighThroughputExecutor
@@ -70,6 +71,7 @@ __all__ = [
     "load",
     "progress",
     "python_app",
+    "Retry",
     "set_file_logger",
     "set_stream_logger",
     "TaskContext",
@@ -100,6 +102,7 @@ _HOMES = {
     "load": "flowlib.dataflow.loader",
     "progress": "flowlib.display",
     "python_app": "flowlib.app.app",
+    "Retry": "flowlib.dataflow.retry",
     "set_file_logger": "flowlib.logs",
     "set_stream_logger": "flowlib.logs",
     "TaskContext": "flowlib.context",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flowlib.dataflow.dependencies import DependencyResolver
     from flowlib.dataflow.memoization import Memoizer
     from flowlib.dataflow.record import TaskRecord
+    from flowlib.dataflow.retry import Retry
     from flowlib.executors.base import FlowlibExecutor
     from flowlib.logs import LogConfig
 
@@ -53,7 +54,8 @@ class Config:
             after an exception), "skip" does nothing.
         garbage_collect: Forget finished tasks. If False, ``dfk.tasks`` keeps them all.
         internal_tasks_max_threads: Most threads for bodies of join apps.
-        retries: What a task's failures may cost before it fails for good; each costs 1 unless there is a handler.
+        retries: What a task's failures may cost before it fails for good; each costs 1 unless there is a handler. Or a
+            ``flowlib.Retry``, with a number for each cause of failure.
         retry_handler: Takes the exception and the task's record, returns the cost of the failure.
         lost_retries: How often a task that is lost with a machine or a part of flowlib is sent again; costs no retries.
         run_dir: Directory of the runs; each makes a numbered directory in it.
@@ -88,7 +90,7 @@ class Config:
         exit_mode: str = "cleanup",
         garbage_collect: bool = True,
         internal_tasks_max_threads: int = 10,
-        retries: int = 0,
+        retries: int | Retry = 0,
         retry_handler: Callable[[BaseException, TaskRecord], float] | None = None,
         lost_retries: int = 2,
         run_dir: str | os.PathLike[str] = "runinfo",
@@ -203,6 +205,15 @@ def _number(low: float, whole: bool) -> Check:
     return check
 
 
+def _retries(name: str, value: Any) -> Any:
+    from flowlib.dataflow.retry import check_retries
+
+    try:
+        return check_retries(f"Config: {name}", value)
+    except ValueError as e:
+        raise ConfigurationError(str(e)) from None
+
+
 def _choice(values: tuple[str, ...], none: str | None = None) -> Check:
     def check(name: str, value: Any) -> Any:
         if value is None and none is not None:
@@ -297,7 +308,7 @@ _CHECKS: dict[str, Check] = {
     "exit_mode": _choice(EXIT_MODES),
     "garbage_collect": _flag,
     "internal_tasks_max_threads": _number(1, whole=True),
-    "retries": _number(0, whole=True),
+    "retries": _retries,
     "retry_handler": _maybe_callable,
     "lost_retries": _number(0, whole=True),
     "run_dir": _path,

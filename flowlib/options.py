@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from flowlib.dataflow.retry import Retry, check_retries
 from flowlib.suggest import nearest
 from flowlib.units import parse_size, parse_time
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         ignore_for_cache: Iterable[str] | None
         resources: Mapping[str, Any] | None
         priority: float | None
-        retries: int | None
+        retries: int | Retry | None
         lost_retries: int | None
         walltime: float | str | timedelta | None
         version: str | int | None
@@ -42,7 +43,7 @@ class TaskOptions:
         ignore_for_cache: Names of arguments that make no difference to that.
         resources: Amounts by name ("cores", "memory" in bytes, "gpus" ...).
         priority: Higher runs first; None counts as 0.
-        retries: What its failures may cost.
+        retries: What its failures may cost, or a ``Retry``.
         lost_retries: How often it may be lost with a machine.
         walltime: Seconds that one attempt may take.
         version: Part of the identity of remembered results.
@@ -65,7 +66,7 @@ class TaskOptions:
     ignore_for_cache: tuple[str, ...]
     resources: Mapping[str, Any] | None
     priority: float | None
-    retries: int | None
+    retries: int | Retry | None
     lost_retries: int | None
     walltime: float | None
     version: str | int | None
@@ -77,7 +78,7 @@ class TaskOptions:
         ignore_for_cache: tuple[str, ...] = (),
         resources: Mapping[str, Any] | None = None,
         priority: float | None = None,
-        retries: int | None = None,
+        retries: int | Retry | None = None,
         lost_retries: int | None = None,
         walltime: float | None = None,
         version: str | int | None = None,
@@ -297,6 +298,10 @@ def _count(where: str, value: Any) -> int | None:
     return value
 
 
+def _retries(where: str, value: Any) -> int | Retry | None:
+    return None if value is None else check_retries(where, value)
+
+
 def _walltime(where: str, value: Any) -> float | None:
     return None if value is None else parse_time(value, where)
 
@@ -313,7 +318,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "ignore_for_cache": _ignore_for_cache,
     "resources": _resources,
     "priority": _priority,
-    "retries": _count,
+    "retries": _retries,
     "lost_retries": _count,
     "walltime": _walltime,
     "version": _version,

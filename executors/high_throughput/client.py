@@ -605,7 +605,7 @@ class Client:
             elif status == _WITHDRAWN:
                 outcome = Failed(TaskLost("the task was withdrawn too late to be cancelled"), Blame.NOBODY)
             else:
-                outcome = RemoteFailed(payload, status)  # type: ignore[arg-type]
+                outcome = RemoteFailed(payload, status, message.manager)  # type: ignore[arg-type]
             if self._doomed:
                 outcome = self._told(key, outcome)
             batch.append((owner, result.attempt, outcome))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
+from flowlib.executors.high_throughput.avoidance import Group
 from flowlib.executors.high_throughput.managers import Key, Manager
 from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
 from flowlib.executors.high_throughput.packing import Lane, Packing
@@ -128,7 +129,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """Tasks that no manager has yet."""
-        return len(self._queue) + len(self._packing)
+        return len(self._queue.keys) + len(self._packing)
 
     @property
     def outstanding(self) -> int:
@@ -481,10 +482,20 @@ class Dispatcher:
         self._refresh()
         queue, ranks = self._queue, self._ranks
         given: dict[Manager, tuple[list[Task], list[int]]] = {}
+        if queue.avoiding.keys:
+            self._assign_elsewhere(given)
+        self._assign_queued(given)
+        if queue.avoiding.keys and ranks.available:
+            # Those that had to let more important ones go first.
+            self._assign_elsewhere(given)
+            self._assign_queued(given)
+        return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
+
+    def _assign_queued(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
+        queue, ranks, at = self._queue, self._ranks, self._at
         turn = self._pack(given) if self._packing.active else None
         if not queue or not ranks.available:
-            return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
-        at = self._at
+            return
         while queue and ranks.available:
             most = len(queue)
             if turn is not None:
@@ -511,7 +522,49 @@ class Dispatcher:
             self._place(manager)
         if not queue and self._packing.active:
             self._pack(given)
-        return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
+
+    def _assign_elsewhere(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
+        """Give out tasks that avoid places, as far as there is room elsewhere."""
+        queue, ranks, avoiding = self._queue, self._ranks, self._queue.avoiding
+        for group in avoiding.groups():
+            if queue and group.priority < queue.first_priority():
+                break
+            suits = group.wish(self.managers.values())
+            passed: list[Manager] = []
+            while ranks.available and avoiding.first(group) is not None:
+                manager = ranks.pop()
+                if suits(manager):
+                    group.since = None
+                    task = avoiding.take(group)
+                    queue.keys.discard((task.task, task.attempt))
+                    self._hand(manager, task, task, given)
+                    self._place(manager)
+                else:
+                    passed.append(manager)
+            for manager in passed:
+                self._place(manager)
+            if ranks.available and not group.firm:
+                queue.let_go(group)
+
+    def _hand(
+        self, manager: Manager, task: Task, told: Task, given: dict[Manager, tuple[list[Task], list[int]]]
+    ) -> None:
+        """Give a task that stood beside the queue to a manager, in the form in which that is told."""
+        key = (task.task, task.attempt)
+        self._taken += 1
+        manager.running[key] = task
+        self._at[key] = manager
+        parts = given.setdefault(manager, ([], []))
+        parts[0].append(told)
+        if task.function not in manager.known:
+            manager.known.add(task.function)
+            parts[1].append(task.function)
+
+    def relent(self, now: float) -> None:
+        """Let those run anywhere that have waited for too long for another place than where they failed."""
+        for group in self._queue.avoiding.expired(now):
+            self._queue.let_go(group)
+        self._packing.relent(now)
 
     def _pack(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> int | None:
         """Give out tasks that ask for resources, as far as it is their turn.
@@ -537,7 +590,7 @@ class Dispatcher:
                 if lane.priority == first and self._taken < turn:
                     again = turn
                     break
-            found = packing.find(lane)
+            found = packing.find(lane, self.managers.values())
             if found is None:
                 kept = packing.reserve(lane, self._taken, self.managers.values())
                 if kept is not None:
@@ -548,7 +601,7 @@ class Dispatcher:
                 heappush(heap, (-lane.priority, lane.waiting[0][0], n, lane))
         for _, _, _, lane in heap:
             # What a manager was kept for gets it, whoever has come since: nobody else can have it.
-            if lane.reserved is not None and (found := packing.find(lane)) is not None:
+            if lane.reserved is not None and (found := packing.find(lane, self.managers.values())) is not None:
                 self._give(lane, found, given)
         return again
 
@@ -556,21 +609,13 @@ class Dispatcher:
         """Give the first of a lane to a manager that has room for it."""
         task = self._packing.take(lane)
         key = (task.task, task.attempt)
-        self._taken += 1
-        manager.running[key] = task
-        self._at[key] = manager
         needs = task.needs
         assert needs is not None
+        # Put aside for what is entered in the same step.
         holding = manager.hold(key, lane.asked)
         gpus = [*holding.gpus] if holding.gpus else None
         told = Needs(needs.priority, needs.walltime, needs.resources, needs.environment, holding.slots, gpus)
-        parts = given.get(manager)
-        if parts is None:
-            parts = given[manager] = ([], [])
-        parts[0].append(Task(task.task, task.attempt, task.function, task.payload, told))
-        if task.function not in manager.known:
-            manager.known.add(task.function)
-            parts[1].append(task.function)
+        self._hand(manager, task, Task(task.task, task.attempt, task.function, task.payload, told), given)
         self._place(manager)
 
     def cut(self, assignment: Assignment) -> None:
@@ -651,11 +696,20 @@ class Dispatcher:
             if len(keys) >= most:
                 break
             needs = manager.running[key].needs
-            if needs is not None and (needs.resources or (below is not None and needs.priority >= below)):
+            if needs is not None and (
+                needs.resources
+                or (below is not None and needs.priority >= below)
+                or (needs.avoid and not self._is_room_elsewhere(needs.avoid))
+            ):
                 continue
             if key not in self._stealing and key not in self._cancelling:
                 keys.append(key)
         return keys
+
+    def _is_room_elsewhere(self, places: Sequence[tuple[str, str]]) -> bool:
+        """Whether a worker is idle where a task has not failed yet."""
+        suits = Group(places, True, 0.0).wish(self.managers.values())
+        return any(m.used < m.slots and suits(m) for _, m in self._ranks.members())
 
     # ---------------------------------------------------------------------------------------------------- invariants
 

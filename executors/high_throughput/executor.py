@@ -329,7 +329,13 @@ class HighThroughputExecutor(FlowlibExecutor):
         number = session.functions.number(func, name)
         payload = dump_call(args, kwargs, name)
         needs = None
-        if record.walltime is not None or record.resource_specification or record.options.priority is not None:
+        # A further try avoids the places of those before.
+        if (
+            attempt
+            or record.walltime is not None
+            or record.resource_specification
+            or record.options.priority is not None
+        ):
             needs = needs_of(record)
         session.client.launch(record, m.Task(record.id, attempt, number, payload, needs))
 

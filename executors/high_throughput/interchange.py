@@ -186,6 +186,7 @@ class Interchange:
             if self._confirmed.get(name, 0) < number and not self._link.unsent:
                 self._confirmed[name] = number
                 self._send(name, m.Confirmed(number))
+        self._core.relent(now)
         if self._quarantined:
             self._release_if_needed()
         while self._begun and now >= self._begun[0][0] + _TOLD_AFTER:

@@ -66,6 +66,8 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
         environment: Variables to set while it runs.
         slots: Workers whose share it has; set by the interchange.
         gpus: Accelerators that it has; set by the interchange.
+        avoid: Managers, with their hosts, where it failed before.
+        firm: Whether it waits for a while for a place elsewhere.
     """
 
     priority: float = 0.0
@@ -74,6 +76,8 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
     environment: dict[str, str] | None = None
     slots: int = 1
     gpus: list[str] | None = None
+    avoid: list[tuple[str, str]] | None = None
+    firm: bool = False
 
 
 class Function(msgspec.Struct, array_like=True):

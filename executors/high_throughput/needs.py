@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from flowlib.dataflow.tries import avoided
 from flowlib.errors import InvalidResourceSpecification
 from flowlib.executors.high_throughput.capacity import AMOUNTS, shortfall
 from flowlib.executors.high_throughput.messages import Needs, Register
@@ -47,7 +48,13 @@ def needs_of(record: TaskRecord) -> Needs | None:
         )
     priority = parsl_priority(asked) if asked is not None else (own or 0.0)
     resources = resources_of(record.resource_specification)
-    return None if walltime is None and not priority and not resources else Needs(priority, walltime, resources)
+    places: list[tuple[str, str]] | None = None
+    firm = False
+    if record.rare is not None and record.rare.tries:
+        places, firm = avoided(record.rare.tries)
+    if walltime is None and not priority and not resources and not places:
+        return None
+    return Needs(priority, walltime, resources, avoid=places or None, firm=firm)
 
 
 def resources_of(specification: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -7,19 +7,22 @@ there.
 A request has its turn when all that came before it have been handed out.  If nothing can hold it then, others may go
 on, but only as many as the manager that is to hold it has slots: then that manager is reserved, gets nothing else,
 and so has room for it as soon as enough of its tasks have ended.
+
+Requests that avoid places where they failed have lanes of their own, see ``avoidance``.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from flowlib.executors.high_throughput.avoidance import Group, Places
 from flowlib.executors.high_throughput.capacity import shortfall, slots_for
 from flowlib.executors.high_throughput.managers import Key, Manager
 from flowlib.executors.high_throughput.messages import Task
 
-Shape = tuple[float, tuple[tuple[str, Any], ...]]
+Shape = tuple[float, tuple[tuple[str, Any], ...], Places, bool]
 
 
 class Lane:
@@ -31,16 +34,26 @@ class Lane:
         waiting: The requests, with how many tasks must have been handed out before it is their turn.
         open: Managers that may be able to serve them; the others need not be looked at.
         reserved: The manager that is kept for the first of them.
+        avoids: The places that they avoid; None for nothing.
     """
 
-    __slots__ = ("asked", "open", "priority", "reserved", "waiting")
+    __slots__ = ("asked", "avoids", "open", "priority", "reserved", "waiting")
 
-    def __init__(self, priority: float, asked: dict[str, Any], managers: Iterable[Manager]) -> None:
+    def __init__(
+        self, priority: float, asked: dict[str, Any], managers: Iterable[Manager], avoids: Group | None
+    ) -> None:
         self.priority = priority
         self.asked = asked
         self.waiting: deque[tuple[int, Task]] = deque()
         self.open: dict[Manager, None] = dict.fromkeys(managers)
         self.reserved: Manager | None = None
+        self.avoids = avoids
+
+    def wish(self, managers: Iterable[Manager]) -> Callable[[Manager], bool] | None:
+        """What a manager must be like beside having room; None if any will do."""
+        if self.avoids is None:
+            return None
+        return self.avoids.wish(m for m in managers if shortfall(self.asked, m.facts) is None)
 
 
 class Packing:
@@ -83,10 +96,12 @@ class Packing:
         """
         needs = task.needs
         assert needs is not None and needs.resources
-        shape = (needs.priority, tuple(sorted(needs.resources.items())))
+        places = tuple(needs.avoid or ())
+        shape = (needs.priority, tuple(sorted(needs.resources.items())), places, needs.firm)
         lane = self._lanes.get(shape)
         if lane is None:
-            lane = self._lanes[shape] = Lane(needs.priority, needs.resources, managers)
+            avoids = Group(places, needs.firm, needs.priority) if places else None
+            lane = self._lanes[shape] = Lane(needs.priority, needs.resources, managers, avoids)
             self.fresh = True
         self.keys.add((task.task, task.attempt))
         (lane.waiting.appendleft if front else lane.waiting.append)((turn, task))
@@ -123,15 +138,18 @@ class Packing:
             waiting.popleft()
         return bool(waiting)
 
-    def find(self, lane: Lane) -> Manager | None:
+    def find(self, lane: Lane, managers: Iterable[Manager]) -> Manager | None:
         """A manager with room for the first of a lane: the one that it fills best among a few."""
+        suits = lane.wish(managers)
         if lane.reserved is not None:
-            if lane.reserved.open:
+            if lane.reserved.open and (suits is None or suits(lane.reserved)):
                 return lane.reserved if lane.reserved.room_for(lane.asked) else None
             self.release(lane)
         best: Manager | None = None
         least, seen = 0, 0
         for manager in [*lane.open]:
+            if suits is not None and not suits(manager):
+                continue
             if manager.reserved or not manager.open or not manager.room_for(lane.asked):
                 if not manager.reserved:
                     del lane.open[manager]
@@ -142,13 +160,24 @@ class Packing:
             seen += 1
             if seen >= 8:
                 break
+        if best is None and lane.avoids is not None and not lane.avoids.firm:
+            lane.avoids = None
+            return self.find(lane, managers)
         return best
+
+    def relent(self, now: float) -> None:
+        """Let those run anywhere that have waited for too long for another place than where they failed."""
+        for lane in self._lanes.values():
+            if lane.avoids is not None and lane.avoids.is_over(now):
+                lane.avoids = None
 
     def take(self, lane: Lane) -> Task:
         """Take out the first of a lane."""
         _, task = lane.waiting.popleft()
         self.keys.discard((task.task, task.attempt))
         self.release(lane)
+        if lane.avoids is not None:
+            lane.avoids.since = None
         return task
 
     def reserve(self, lane: Lane, passed: int, managers: Iterable[Manager]) -> Manager | None:
@@ -169,8 +198,12 @@ class Packing:
         if 4 * sum(m.reserved for m in every) >= max(4, len(every)):
             # While nodes are kept free they do less; those whose turn is later wait for the first.
             return None
+        suits = lane.wish(every)
         able = [
-            m for m in every if m.open and not m.reserved and over >= m.slots and not shortfall(lane.asked, m.facts)
+            m
+            for m in every
+            if m.open and not m.reserved and over >= m.slots and not shortfall(lane.asked, m.facts)
+            if suits is None or suits(m)
         ]
         if not able:
             return None

@@ -1,7 +1,8 @@
 """Tasks that no manager has yet: highest priority first, then first come, first served.
 
 Nearly all tasks have no priority, and those cost a deque's append and popleft.  Withdrawing a task takes its name off
-a list; its place in the queue is cleared when it is reached, or when such places are most of the queue.
+a list; its place in the queue is cleared when it is reached, or when such places are most of the queue.  Tasks that
+avoid the places where they failed stand beside the queue until they find another or are let go.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain, islice
 
+from flowlib.executors.high_throughput.avoidance import Avoidance, Group
 from flowlib.executors.high_throughput.managers import Key
 from flowlib.executors.high_throughput.messages import Task
 
@@ -19,54 +21,72 @@ LOOKED_AT = 100_000
 
 
 class TaskQueue:
-    """A queue.
+    """A queue; its length is that without the tasks that avoid places.
 
     Attributes:
-        keys: The tasks in it.
+        keys: The tasks in it, those that avoid places as well.
+        avoiding: Those.
     """
 
-    __slots__ = ("_count", "_fifo", "_ranked", "keys")
+    __slots__ = ("_count", "_fifo", "_ranked", "avoiding", "keys")
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
+        self.avoiding = Avoidance()
         self._fifo: deque[Task] = deque()
         self._ranked: list[tuple[float, int, Task]] = []
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.keys) - len(self.avoiding.keys)
 
     def put(self, task: Task, key: Key) -> None:
         """Queue a task that is not in the queue."""
         self.keys.add(key)
-        if task.needs is None or not task.needs.priority:
+        if task.needs is None:
+            self._fifo.append(task)
+        elif task.needs.avoid:
+            self.avoiding.put(task, key)
+        else:
+            self._put(task, task.needs.priority)
+
+    def _put(self, task: Task, priority: float) -> None:
+        if not priority:
             self._fifo.append(task)
         else:
             self._count += 1
-            heappush(self._ranked, (-task.needs.priority, self._count, task))
+            heappush(self._ranked, (-priority, self._count, task))
+
+    def let_go(self, group: Group) -> None:
+        """Queue the tasks of a group as if they avoided nothing."""
+        while self.avoiding.first(group) is not None:
+            self._put(self.avoiding.take(group), group.priority)
 
     def put_back(self, tasks: Sequence[Task]) -> None:
         """Queue tasks before all others of their priority, in this order."""
         for task in reversed(tasks):
-            self.keys.add((task.task, task.attempt))
-            if task.needs is None or not task.needs.priority:
+            key = (task.task, task.attempt)
+            self.keys.add(key)
+            if task.needs is not None and task.needs.avoid:
+                self.avoiding.put(task, key, front=True)
+            elif task.needs is None or not task.needs.priority:
                 self._fifo.appendleft(task)
             else:
                 self._count += 1
                 heappush(self._ranked, (-task.needs.priority, -self._count, task))
 
     def take(self, most: int) -> list[Task]:
-        """Take out the next tasks, at most that many; empty only if none waits."""
+        """Take out the next tasks, at most that many; empty only if none waits but those that avoid places."""
         keys, fifo, ranked = self.keys, self._fifo, self._ranked
         taken: list[Task] = []
-        while most and keys:
+        while most and (fifo or ranked):
             task = heappop(ranked)[2] if ranked and (ranked[0][0] < 0 or not fifo) else fifo.popleft()
             key = (task.task, task.attempt)
             if key in keys:
                 keys.remove(key)
                 taken.append(task)
                 most -= 1
-        if not keys and (fifo or ranked):
+        if (fifo or ranked) and not len(self):
             # Only places of withdrawn tasks are left.
             fifo.clear()
             ranked.clear()
@@ -75,8 +95,9 @@ class TaskQueue:
     def withdraw(self, keys: Iterable[Key]) -> None:
         """Take out tasks that are in the queue."""
         self.keys.difference_update(keys)
+        self.avoiding.withdraw(keys)
         places = len(self._fifo) + len(self._ranked)
-        if places > 64 and places > 2 * len(self.keys):
+        if places > 64 and places > 2 * len(self):
             self._fifo = deque(t for t in self._fifo if (t.task, t.attempt) in self.keys)
             self._ranked = [e for e in self._ranked if (e[2].task, e[2].attempt) in self.keys]
             heapify(self._ranked)
@@ -114,5 +135,7 @@ class TaskQueue:
         Raises:
             AssertionError: One has none.
         """
+        self.avoiding.check_invariants()
         places = [*self._fifo, *(entry[2] for entry in self._ranked)]
-        assert self.keys <= {(t.task, t.attempt) for t in places}
+        assert self.avoiding.keys <= self.keys
+        assert self.keys - self.avoiding.keys <= {(t.task, t.attempt) for t in places}

@@ -423,9 +423,10 @@ def python_app(function: Any = None, data_flow_kernel: DataFlowKernel | None = N
         data_flow_kernel: The kernel that its tasks belong to; None for the one loaded when it is called.
         **options: ``executors`` (label, or list of labels; default "all"), ``cache`` (remember results; default
             False), ``ignore_for_cache`` (arguments that make no difference to that), ``resources`` (amounts by name,
-            like ``{"cores": 4, "memory": "8GB"}``), ``priority`` (higher runs first), ``retries`` and
-            ``lost_retries`` (default: the Config's), ``walltime`` (of one attempt: 90, "90s", "2h30m", "1:30:00";
-            default: no limit), ``version`` (change it when remembered results are no longer right).
+            like ``{"cores": 4, "memory": "8GB"}``), ``priority`` (higher runs first), ``retries`` (a number
+            or a ``flowlib.Retry``) and ``lost_retries`` (default: the Config's), ``walltime`` (of one attempt: 90,
+            "90s", "2h30m", "1:30:00"; default: no limit), ``version`` (change it when remembered results are no longer
+            right).
 
     Returns:
         An ``App``.

@@ -16,7 +16,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowlib.app.batch import Bad, Batch, BatchCall
-from flowlib.errors import ConfigurationError, ExecutorError, InvalidResourceSpecification
+from flowlib.dataflow.outcomes import Blame, Failed
+from flowlib.dataflow.retry import Cause, Retry, cause_of, left_after
+from flowlib.errors import ConfigurationError, ExecutorError, InvalidResourceSpecification, ManagerLost, TaskLost
 from flowlib.options import TaskOptions, changed
 
 if TYPE_CHECKING:
@@ -122,13 +124,17 @@ class MapResults(Iterator[R], Generic[R]):
         self._star = len(iterables) > 1
         self._source: Iterator[Any] = zip(*iterables) if self._star else iter(iterables[0])  # noqa: B905  # as map()
         self._fixed: int | None = None if chunksize == "auto" else chunksize
-        # A remembered value, a walltime, a command and a join belong to one call each.
+        # What failures of an item may cost.
+        self._budget = self._kernel.config.retries if self._options.retries is None else self._options.retries
+        # A remembered value, a walltime, a command, a join, and more than numbers of retries belong to one call each.
         alone = (
-            app.kind != "python" or self._options.cache or (self._options.walltime is not None and self._fixed is None)
+            app.kind != "python"
+            or self._options.cache
+            or (self._options.walltime is not None and self._fixed is None)
+            or not _is_plain(self._budget)
         )
         self._batches: Any = None if alone else _batches_of(app)
         self._pace = Pace(os.cpu_count() or 1)
-        self._budget = self._retries()
         self._began = monotonic()
         self._broken: Exception | None = None
         self._running = 0
@@ -168,11 +174,6 @@ class MapResults(Iterator[R], Generic[R]):
 
     # ---------------------------------------------------------------------------------------------------- sending
 
-    def _retries(self) -> int:
-        """What failures of an item may cost."""
-        retries = self._options.retries
-        return int(self._kernel.config.retries if retries is None else retries)
-
     def _fill(self) -> None:
         """Send as many tasks as should be under way."""
         pace = self._pace
@@ -201,6 +202,8 @@ class MapResults(Iterator[R], Generic[R]):
         else:
             # Items are tried again one by one, so the task itself is not.
             options = changed(self._options, retries=0)
+            if isinstance(self._budget, Retry) and self._budget.lost is not None:
+                options = changed(options, lost_retries=self._budget.lost)
             if options.walltime is not None:
                 options = changed(options, walltime=options.walltime * len(chunk.items))
             chunk.future = self._kernel.submit_app(self._batches, options, (chunk.items, self._star), {})
@@ -258,13 +261,14 @@ class MapResults(Iterator[R], Generic[R]):
         if error is None:
             batch: Batch = chunk.future.result()
             self._pace.measure(batch.count, batch.seconds, chunk.sending, monotonic() - self._began, batch.size)
-            if batch.failed and self._budget > 0:
-                options = changed(self._options, retries=self._budget - 1)
+            left = left_after(self._budget, Cause.ERROR)
+            if batch.failed and left is not None:
+                options = changed(self._options, retries=left)
                 chunk.retries = {i: self._call(chunk.items[i], options) for i in batch.failed}
         elif not isinstance(error, _COMMON):
-            self._part(chunk)
+            self._part(chunk, error)
 
-    def _part(self, chunk: _Chunk) -> None:
+    def _part(self, chunk: _Chunk, error: BaseException) -> None:
         """Send a failed task's items again in two halves: the item that it fails of must not take others with it."""
         count = len(chunk.items)
         if count > 1:
@@ -272,8 +276,10 @@ class MapResults(Iterator[R], Generic[R]):
             chunk.parts = [_Chunk(chunk.items[:half]), _Chunk(chunk.items[half:])]
             for part in chunk.parts:
                 self._send(part)
-        elif self._budget > 0:
-            chunk.retries = {0: self._call(chunk.items[0], changed(self._options, retries=self._budget - 1))}
+            return
+        left = left_after(self._budget, _cause_of(error))
+        if left is not None:
+            chunk.retries = {0: self._call(chunk.items[0], changed(self._options, retries=left))}
 
     def _values_of(self, chunk: _Chunk) -> list[Any]:
         error = _error_of(chunk.future)
@@ -336,6 +342,18 @@ def _batches_of(app: App[..., Any]) -> _Batches:
     if batches is None:
         batches = app.__dict__["_batches"] = _Batches(app)
     return batches
+
+
+def _is_plain(retries: int | Retry) -> bool:
+    """Whether items may be tried together first, and again one by one: all that counts is how often."""
+    if isinstance(retries, int):
+        return True
+    return isinstance(retries.error, int) and not retries.backoff and retries.memory is None
+
+
+def _cause_of(error: BaseException) -> Cause:
+    blame = Blame.INFRASTRUCTURE if isinstance(error, (ManagerLost, TaskLost)) else Blame.USER
+    return cause_of(blame, Failed(error).kinds())
 
 
 def _error_of(future: Future[Any]) -> BaseException | None:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from flowlib.dataflow import dependencies, futures
 from flowlib.dataflow.crew import Crew
+from flowlib.dataflow.failing import Failures
 from flowlib.dataflow.futures import AppFuture, DataFuture, DependencyFailed, JoinedValues, LiftedFuture
 from flowlib.dataflow.graph import (
     CANCELLED,
@@ -27,13 +28,11 @@ from flowlib.dataflow.graph import (
     JOINING,
     LAUNCHED,
     MEMO_DONE,
-    PENDING,
     Graph,
     Step,
 )
 from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.dataflow.record import TaskRecord
-from flowlib.dataflow.retry import first_set, may_retry
 from flowlib.dataflow.shield import SHIELD, ShieldedLock
 from flowlib.dataflow.states import FINAL_STATES, States
 from flowlib.dataflow.unseen import Unseen
@@ -68,7 +67,7 @@ class Effects(Step[TaskRecord]):
         ended: Records whose arguments can be dropped; that may run users' destructors.
         calls: Callbacks of futures that are done.
         aside: Calls for the side crew.
-        failed: Tasks that failed by themselves: id, name and outcome; None for none.
+        failed: Tasks that failed by themselves: id, name, outcome and what is told of their tries; None for none.
     """
 
     __slots__ = ("aside", "calls", "ended", "failed")
@@ -78,7 +77,7 @@ class Effects(Step[TaskRecord]):
         self.ended: list[TaskRecord] = []
         self.calls: list[tuple[Callable[[Any], Any], Any]] = []
         self.aside: list[tuple[Any, ...]] = []
-        self.failed: list[tuple[int, str, Failed]] | None = None
+        self.failed: list[tuple[int, str, Failed, str]] | None = None
 
 
 class Engine:
@@ -95,6 +94,7 @@ class Engine:
         memoizer: What remembers values.
         counting: Whether executors' outstanding tasks are counted, because there are several.
         unseen: Failures that nobody has looked at.
+        failures: Decides about failed attempts.
     """
 
     def __init__(self, config: Config) -> None:
@@ -107,9 +107,7 @@ class Engine:
         self.unseen = Unseen()
         self.callbacks = Crew("flowlib-callbacks", 8)
         self.side = Crew("flowlib-side", 4)
-        self._retries = config.retries
-        self._lost_retries = config.lost_retries
-        self._retry_handler = config.retry_handler
+        self.failures = Failures(self, config)
         self._resolver = resolver = config.dependency_resolver
         self._look = dependencies.gather if resolver is None else resolver.traverse_to_gather
         self._look_join = dependencies.gather_shallow if resolver is None else self._look
@@ -159,7 +157,7 @@ class Engine:
                 if status is DEP_FAIL:
                     effects = Effects()
                     effects.dead.append(record)
-                    self._seal(effects)
+                    self.seal(effects)
             if status is LAUNCHED:
                 outcome = self.launch(record, True)
                 if outcome is not None:
@@ -196,13 +194,17 @@ class Engine:
             bad = futures.failed(done)
             with self.lock:
                 self.graph.arrived(record, bad, effects)
-                self._seal(effects)
+                self.seal(effects)
             self.follow(effects)
 
         try:
             future.add_done_callback(arrived)
         except Exception as e:  # noqa: BLE001  # the code of a foreign future: the task would wait for ever
             self._abort(record, e)
+
+    def effects(self) -> Effects:
+        """Nothing yet, to be filled."""
+        return Effects()
 
     # ------------------------------------------------------------------------------------------------- launching
 
@@ -225,7 +227,7 @@ class Engine:
             if record.depends:
                 put = self._replacer(record, lane, here)
                 if put is None:
-                    self._side_put(self._launch_aside, record, attempt)
+                    self.side_put(self._launch_aside, record, attempt)
                     return None
                 try:
                     args, kwargs = dependencies.fill(args, kwargs, put)
@@ -233,7 +235,7 @@ class Engine:
                     return self._unresolved(record, e)
             if record.memoize:
                 if not here:
-                    self._side_put(self._launch_aside, record, attempt)
+                    self.side_put(self._launch_aside, record, attempt)
                     return None
                 record.args, record.kwargs, record.depends = args, kwargs, False
                 known = self.memoizer.check_memo(record)
@@ -302,13 +304,13 @@ class Engine:
             for callback, future in effects.calls:
                 self._call_back(callback, future)
             for call in effects.aside:
-                self._side_put(*call)
+                self.side_put(*call)
             if effects.failed is not None:
                 for failed in effects.failed:
                     self.unseen.tell(*failed)
             for record in effects.joined:
                 if record.memoize or any(map(_is_lifted, _joins(record))):
-                    self._side_put(self._end_join_aside, record)
+                    self.side_put(self._end_join_aside, record)
                 else:
                     work.append(self._end_join(record))
             outcomes: list[Attempt] = []
@@ -337,7 +339,7 @@ class Engine:
                     record.lane.outstanding -= 1
                     record.lane = None
                 if isinstance(outcome, Failed):
-                    state = self._fail(record, attempt, outcome, effects)
+                    state = self.failures.decide(record, attempt, outcome, effects)
                     if state is None:
                         continue
                 elif type(outcome) is _Remembered:
@@ -354,50 +356,18 @@ class Engine:
                 else:
                     state = EXEC_DONE
                 graph.finish(record, state, effects)
-                self._settle(record, state, outcome, now, effects)
-            self._seal(effects)
+                self.settle(record, state, outcome, now, effects)
+            self.seal(effects)
         return effects
 
-    def _fail(self, record: TaskRecord, attempt: int, outcome: Failed, effects: Effects) -> States | None:
-        """An attempt failed: another is under way (None), or the final state."""
-        if outcome.blame is Blame.NOBODY:
-            self.graph.retry(record)
-            effects.ready.append(record)
-            return None
-        record.fail_count += 1
-        if outcome.blame is Blame.INFRASTRUCTURE:
-            record.losses += 1
-        elif outcome.blame is Blame.USER:
-            if self._retry_handler is not None or record.memoize:
-                self.graph.hold(record)
-                effects.aside.append((self._judge, record, attempt, outcome))
-                return None
-            record.fail_cost += 1
-        if self._may_retry(record, outcome):
-            self.graph.retry(record)
-            effects.ready.append(record)
-            return None
-        # Only of a plain failure is the exception at hand; others may have to rebuild it, which is user code.
-        if type(outcome) is Failed and isinstance(outcome.error, CancelledError):
-            return CANCELLED
-        return DEP_FAIL if type(outcome) is DependencyFailed else FAILED
-
-    def _may_retry(self, record: TaskRecord, outcome: Failed) -> bool:
-        options = record.options
-        return may_retry(
-            outcome.blame,
-            cost=record.fail_cost,
-            retries=first_set(options.retries, self._retries),
-            losses=record.losses,
-            lost_retries=first_set(options.lost_retries, self._lost_retries),
-        )
-
-    def _settle(self, record: TaskRecord, state: States, outcome: Any, now: float, effects: Effects) -> None:
+    def settle(self, record: TaskRecord, state: States, outcome: Any, now: float, effects: Effects) -> None:
         """Set the future of a final record; under the lock, so that whoever sees the state finds the outcome."""
         record.ended = now
         event: tuple[Any, ...]
         if state is FAILED:
             event = (_DONE, now, record.id, int(state), _told(outcome))
+            if record.rare is not None and record.rare.told:
+                event += (record.rare.told,)
             if type(outcome) is not DependencyFailed:
                 self._note(record, outcome, effects)
         else:
@@ -415,9 +385,10 @@ class Engine:
         self.unseen.add(record.id)
         if effects.failed is None:
             effects.failed = []
-        effects.failed.append((record.id, record.describe(), outcome))
+        tries = "" if record.rare is None else record.rare.told
+        effects.failed.append((record.id, record.describe(), outcome, tries))
 
-    def _seal(self, effects: Effects) -> None:
+    def seal(self, effects: Effects) -> None:
         """Settle those that the graph found dead, with the lock still held; an exception is made when one asks."""
         for record in effects.dead:
             args, kwargs = record.args, record.kwargs
@@ -426,45 +397,17 @@ class Engine:
             def find(args: Any = args, kwargs: Any = kwargs, look: Any = look) -> list[Future[Any]]:
                 return dependencies.find(args, kwargs, look)
 
-            self._settle(record, DEP_FAIL, DependencyFailed(record.id, find), time(), effects)
+            self.settle(record, DEP_FAIL, DependencyFailed(record.id, find), time(), effects)
 
-    # ------------------------------------------------------------------------------ deciding with the user's code
-
-    def _judge(self, record: TaskRecord, attempt: int, outcome: Failed) -> None:
-        """Decide about a failure; on the side crew, for a handler is user code."""
-        verdict = outcome
-        record.more().fail_history.append(_text(outcome.error))
-        cost: float = 1
-        if self._retry_handler is not None:
-            try:
-                cost = 0 + self._retry_handler(outcome.error, record)
-            except Exception as e:  # noqa: BLE001  # a user's handler that fails fails the task with its own error
-                verdict = Failed(e, Blame.REFUSED)
-        effects = Effects()
-        with self.lock:
-            if record.status is not FAIL_RETRYABLE or record.attempt != attempt:
-                return
-            if verdict is outcome:
-                record.fail_cost += cost
-                if self._may_retry(record, outcome):
-                    self.graph.retry(record)
-                    effects.ready.append(record)
-        if not effects.ready:
-            if record.memoize:
-                self._tell_memoizer(record, lambda: self.memoizer.update_memo_exception(record, verdict.error))
-            with self.lock:
-                if record.status is FAIL_RETRYABLE:
-                    self.graph.finish(record, FAILED, effects)
-                    self._settle(record, FAILED, verdict, time(), effects)
-                    self._seal(effects)
-        self.follow(effects)
+    # ------------------------------------------------------------------------------------------------ remembering
 
     def _remember(self, record: TaskRecord, attempt: int, outcome: Any) -> None:
         """Tell the memoizer of a value before anybody else; on the side crew."""
-        self._tell_memoizer(record, lambda: self.memoizer.update_memo_result(record, outcome.value()))
+        self.tell_memoizer(record, lambda: self.memoizer.update_memo_result(record, outcome.value()))
         self.follow(self._take([(record, attempt, outcome)], True))
 
-    def _tell_memoizer(self, record: TaskRecord, tell: Callable[[], None]) -> None:
+    def tell_memoizer(self, record: TaskRecord, tell: Callable[[], None]) -> None:
+        """Do what tells the memoizer of a task's end; that it fails is logged."""
         try:
             tell()
         except Exception:
@@ -504,18 +447,18 @@ class Engine:
             bad = [f for f in joins if futures.failed(f)]
             state, outcome = FAILED, DependencyFailed(record.id, bad, JoinError)
             if record.memoize:
-                self._tell_memoizer(record, lambda: self.memoizer.update_memo_exception(record, outcome.error))
+                self.tell_memoizer(record, lambda: self.memoizer.update_memo_exception(record, outcome.error))
         else:
             parts = [_outcome_of(f) for f in joins]
             state = EXEC_DONE
             outcome = JoinedValues(parts) if type(record.more().joins) is list else parts[0]
             if record.memoize:
-                self._tell_memoizer(record, lambda: self.memoizer.update_memo_result(record, outcome.value()))
+                self.tell_memoizer(record, lambda: self.memoizer.update_memo_result(record, outcome.value()))
         with self.lock:
             if record.status is JOINING:
                 self.graph.finish(record, state, effects)
-                self._settle(record, state, outcome, time(), effects)
-                self._seal(effects)
+                self.settle(record, state, outcome, time(), effects)
+                self.seal(effects)
         return effects
 
     # ------------------------------------------------------------------------------------------------ withdrawing
@@ -557,17 +500,19 @@ class Engine:
         if status is LAUNCHED:
             if lane is None or not lane.executor.cancel(record, attempt):
                 return None
-        elif status is not PENDING and status is not JOINING:
+        elif status in FINAL_STATES:
             return None
         effects = Effects()
         with self.lock:
             if record.status is not status or record.attempt != attempt:
                 return None
+            if status is FAIL_RETRYABLE:
+                self.failures.withdrawn(record, attempt)
             if status is LAUNCHED and self.counting and lane is not None:
                 lane.outstanding -= 1
             self.graph.finish(record, CANCELLED, effects)
-            self._settle(record, CANCELLED, by, time(), effects)
-            self._seal(effects)
+            self.settle(record, CANCELLED, by, time(), effects)
+            self.seal(effects)
         return effects
 
     def abandon(self) -> int:
@@ -577,7 +522,7 @@ class Engine:
         with self.lock:
             self.closed = True
             for record in self.graph.abandon():
-                self._settle(record, CANCELLED, "because the run ended", now, effects)
+                self.settle(record, CANCELLED, "because the run ended", now, effects)
         self.follow(effects)
         return len(effects.ended)
 
@@ -587,6 +532,7 @@ class Engine:
         Args:
             grace: Seconds that callbacks which were called for get to end.
         """
+        self.failures.close()
         self.side.drop()
         self.side.close(0)
         self.callbacks.close(grace)
@@ -601,7 +547,7 @@ class Engine:
             # The run is over and its crew gone: the thread that ends it is as good as any.
             _run_callback(callback, future)
 
-    def _side_put(self, call: Callable[..., Any], record: TaskRecord, *args: Any) -> None:
+    def side_put(self, call: Callable[..., Any], record: TaskRecord, *args: Any) -> None:
         """Run ``call(record, *args)`` elsewhere."""
         try:
             self.side.put(self._guarded, call, record, *args)
@@ -632,8 +578,8 @@ class Engine:
                 record.lane.outstanding -= 1
                 record.lane = None
             self.graph.finish(record, FAILED, effects)
-            self._settle(record, FAILED, Failed(error, Blame.REFUSED), time(), effects)
-            self._seal(effects)
+            self.settle(record, FAILED, Failed(error, Blame.REFUSED), time(), effects)
+            self.seal(effects)
         self.follow(effects)
 
 
@@ -683,13 +629,6 @@ def _told(outcome: Failed) -> str:
     # The text of other exceptions is made by users' code, which must not run here.
     known = kind.__module__ == "builtins" or kind.__module__ == "flowlib.errors"
     return f"{kind.__name__}: {outcome.error}" if known else kind.__name__
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return repr(error)
-    except Exception:  # noqa: BLE001  # the user's __repr__ is user code; the class's name is ours to have
-        return type(error).__name__
 
 
 def _run_callback(callback: Callable[[Any], Any], future: Any) -> None:

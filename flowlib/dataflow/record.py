@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flowlib.dataflow.futures import AppFuture, DataFuture
     from flowlib.dataflow.kernel import DataFlowKernel
     from flowlib.dataflow.lanes import Lane
+    from flowlib.dataflow.tries import Try
     from flowlib.options import TaskOptions
 
 NO_KWARGS: dict[str, Any] = {}
@@ -31,28 +32,50 @@ class Rare:
 
     Attributes:
         automatic: Streams that were given as ``AUTO_LOGNAME``.
-        fail_history: Texts of the failures so far.
+        fail_history: Texts of the failures that were judged so far.
         hashsum: Key in the memo table.
         from_memo: Whether the value was remembered.
         joins: What a join app's body returned.
         label: The ``label`` of the call.
+        memory: Bytes that the next try asks for, where a ``Retry`` changed that; 0 otherwise.
         outputs: Futures of the output files.
+        spent: What failures cost so far, by what pays for them; used by a ``Retry``.
         stdout: Stream as the user sees it in the future.
         stderr: Likewise.
+        told: What became of all tries, in words, when the task has failed after more than one.
+        tries: The tries that failed.
     """
 
-    __slots__ = ("automatic", "fail_history", "from_memo", "hashsum", "joins", "label", "outputs", "stderr", "stdout")
+    __slots__ = (
+        "automatic",
+        "fail_history",
+        "from_memo",
+        "hashsum",
+        "joins",
+        "label",
+        "memory",
+        "outputs",
+        "spent",
+        "stderr",
+        "stdout",
+        "told",
+        "tries",
+    )
 
     def __init__(self) -> None:
         self.automatic: tuple[str, ...] = ()
-        self.fail_history: list[str] = []
+        self.fail_history: tuple[str, ...] = ()
         self.from_memo = False
         self.hashsum: str | None = None
         self.joins: Any = None
         self.label: str | None = None
+        self.memory = 0
         self.outputs: list[DataFuture] = []
+        self.spent: dict[str, float] = {}
         self.stdout: Any = None
         self.stderr: Any = None
+        self.told = ""
+        self.tries: tuple[Try, ...] = ()
 
 
 class TaskRecord(Node):
@@ -231,7 +254,8 @@ _KEYS: Mapping[str, Callable[[TaskRecord], Any]] = {
     "executor": lambda r: None if r.lane is None else r.lane.label,
     "fail_count": lambda r: r.fail_count,
     "fail_cost": lambda r: r.fail_cost,
-    "fail_history": lambda r: [] if r.rare is None else r.rare.fail_history,
+    "fail_history": lambda r: [] if r.rare is None else list(r.rare.fail_history),
+    "tries": lambda r: [] if r.rare is None else list(r.rare.tries),
     "checkpoint": lambda r: False,
     "hashsum": lambda r: None if r.rare is None else r.rare.hashsum,
     "memoize": lambda r: r.memoize,

@@ -45,17 +45,19 @@ class Unseen:
         """A task failed; before its future tells it to anybody."""
         self._tasks.add(task)
 
-    def tell(self, task: int, name: str, outcome: Failed) -> None:
+    def tell(self, task: int, name: str, outcome: Failed, tries: str = "") -> None:
         """Keep what happened in a line, unless enough is known; may run the code of a user's exception.
 
         Args:
             task: Its id.
             name: The task as messages call it.
             outcome: How it failed.
+            tries: What became of its tries; "" if there was only one.
         """
         if len(self._texts) < _TOLD and task in self._tasks:
             text = " ".join(f"{name}: {outcome.text()}".split())
-            self._texts[task] = text if len(text) <= _LENGTH else f"{text[: _LENGTH - 3]}..."
+            text = text if len(text) <= _LENGTH else f"{text[: _LENGTH - 3]}..."
+            self._texts[task] = f"{text} ({tries})" if tries else text
 
     def seen(self, task: int) -> None:
         """Somebody looked at a failed task."""

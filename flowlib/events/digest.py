@@ -54,6 +54,7 @@ class Digest:
         self._app_of: dict[int, _App] = {}
         self._depends: dict[int, Sequence[int]] = {}
         self._reasons: dict[int, str] = {}
+        self._histories: dict[int, str] = {}
         self._tries: Counter[int] = Counter()
         self._failed: dict[int, States] = {}
         self._blocks: Counter[str] = Counter()
@@ -131,7 +132,7 @@ class Digest:
             return "cancelled"
         reason = " ".join(self._reasons.get(task, "no reason is recorded").split())
         tries = self._tries[task]
-        return reason if tries < 2 else f"{reason} (the last of {tries} tries)"
+        return reason if tries < 2 else f"{reason} ({self._histories.get(task) or f'the last of {tries} tries'})"
 
     # -------------------------------------------------------------------------------------------- what records tell
 
@@ -167,6 +168,8 @@ class Digest:
             self._failed[task] = state
             if fields.get("reason"):
                 self._reasons[task] = fields["reason"]
+            if fields.get("tries"):
+                self._histories[task] = fields["tries"]
         else:
             self._reasons.pop(task, None)
             self._tries.pop(task, None)

@@ -56,7 +56,8 @@ class Code:
     TASK_DONE: Final = 13
     """The kernel, exactly once per task that ends. ``state``: a ``flowlib.dataflow.states.States``.
 
-    ``reason``: why it failed, where no ``TRY_ENDED`` tells it; not there for other states.
+    ``reason``: why it failed, where no ``TRY_ENDED`` tells it; not there for other states. ``tries``: what became of
+    its tries, in words, if it failed after more than one.
     """
     TASK_JOINING: Final = 14
     """The kernel, when a join app's body returned. ``waits``: the tasks that it returned; ``others``: how many futures
@@ -68,6 +69,10 @@ class Code:
     TASK_RUNNING: Final = 17
     """The executor, for tries that have been running for a second or more; ``time`` is their begin. ``manager``: number
     from its ``MANAGER`` record."""
+
+    TASK_WAITING: Final = 18
+    """The kernel, when a task is to wait before its next try. ``attempt``: the one that failed, of ``cause``: "error",
+    "timeout", "oom", "crash" or "lost"; ``seconds``: how long it waits."""
 
     MANAGER: Final = 20
     """The executor. ``manager``: a number it gives at "registered", unique in the run with ``executor``.
@@ -118,11 +123,12 @@ FIELDS: Mapping[int, tuple[str, ...]] = {
         *("time", "task", "attempt", "status", "started", "ended"),
         *("manager", "worker", "error_type", "error_text"),
     ),
-    Code.TASK_DONE: ("time", "task", "state", "reason"),
+    Code.TASK_DONE: ("time", "task", "state", "reason", "tries"),
     Code.TASK_JOINING: ("time", "task", "waits", "others"),
     Code.TASK_STREAMS: ("time", "task", "stdout", "stderr"),
     Code.TASK_RUNNING: ("time", "task", "attempt", "manager"),
     Code.NOTE: ("time", "task", "attempt", "kind", "body"),
+    Code.TASK_WAITING: ("time", "task", "attempt", "cause", "seconds"),
     Code.MANAGER: ("time", "executor", "manager", "name", "change", "block", "host", "slots", "reason", "details"),
     Code.BLOCK: ("time", "executor", "block", "change", "job", "reason"),
     Code.WORKER_LOST: ("time", "executor", "manager", "worker", "task", "attempt", "reason"),

@@ -37,6 +37,7 @@ class Failure(msgspec.Struct, array_like=True):
         log: Path of the log to read.
         arguments: Positional arguments to build an error class of ``flowlib.errors`` named by ``type_name``; None for
             the app's own exceptions.
+        bases: Qualified names of the classes that the exception's class is derived from, nearest first.
     """
 
     type_name: str
@@ -48,6 +49,7 @@ class Failure(msgspec.Struct, array_like=True):
     worker: int = -1
     log: str = ""
     arguments: list[Any] | None = None
+    bases: list[str] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -85,11 +87,15 @@ def capture(error: BaseException, *, host: str = "", worker: int = -1, log: str 
     for link in chain:
         _cut_own_frames(link)
     pickled, reason = _pickle_chain(chain)
-    return Failure(name, message, _clip(_format(error)), pickled, reason, host, worker, log)
+    bases = [_name_of(kind) for kind in type(error).__mro__[1:-1]]
+    return Failure(name, message, _clip(_format(error)), pickled, reason, host, worker, log, bases=bases)
 
 
 def _name(error: BaseException) -> str:
-    kind = type(error)
+    return _name_of(type(error))
+
+
+def _name_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 

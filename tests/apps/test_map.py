@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import flowlib
-from flowlib import bash_app, python_app
+from flowlib import Retry, bash_app, python_app
 from flowlib.app.batch import Bad, Batch, BatchCall
 from flowlib.config import Config
 from flowlib.errors import AppAborted, BadStateException, DependencyError, GeneratorResult, SerializationError
@@ -132,13 +132,16 @@ def test_a_bad_item_fails_alone(chunksize: Any) -> None:
         next(values)
 
 
+@pytest.mark.parametrize(
+    "retries", [2, Retry(2), Retry(2, lost=1, crash=1), Retry({OSError: 2}), Retry(2, backoff=0.001), Retry(2, oom=1)]
+)
 @pytest.mark.parametrize("chunksize", ["auto", 5])
 @pytest.mark.usefixtures("run")
-def test_items_are_tried_again_alone(chunksize: Any) -> None:
+def test_items_are_tried_again_alone(chunksize: Any, retries: Any) -> None:
     """With retries a failing item is tried again, exactly as often as it should be, and no other is."""
     tries: dict[int, int] = {}
 
-    @python_app(retries=2)
+    @python_app(retries=retries)
     def flaky(x: int) -> int:
         tries[x] = tries.get(x, 0) + 1
         if (x == 3 and tries[x] < 3) or x == 5:
@@ -151,6 +154,24 @@ def test_items_are_tried_again_alone(chunksize: Any) -> None:
         next(values)
     assert list(values) == [6, 7]
     assert tries == {x: 3 if x in (3, 5) else 1 for x in range(8)}
+
+
+@pytest.mark.parametrize("retries", [Retry(timeout=3, crash=3, oom=3), Retry({KeyError: 3})])
+@pytest.mark.usefixtures("run")
+def test_items_whose_cause_has_no_budget_are_not_tried_again(retries: Any) -> None:
+    """A policy for other failures is none for those that items raise."""
+    calls: list[int] = []
+
+    @python_app(retries=retries)
+    def bad(x: int) -> int:
+        calls.append(x)
+        raise OSError(x)
+
+    values = bad.map(range(3), chunksize=3)
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"\d"):
+            next(values)
+    assert sorted(calls) == [0, 1, 2]
 
 
 @pytest.mark.usefixtures("run")

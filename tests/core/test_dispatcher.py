@@ -10,20 +10,31 @@ from typing import Any
 
 import pytest
 
+from flowlib.executors.high_throughput.avoidance import PATIENCE
 from flowlib.executors.high_throughput.dispatcher import MOST_SPARED, Dispatcher
 from flowlib.executors.high_throughput.managers import LONG_TASK, Key
 from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
 from flowlib.executors.high_throughput.ranks import SELECTORS
 
 
-def manager(name: str, slots: int = 1, prefetch: int = 0, block: str = "0", running: Any = ()) -> Register:
+def manager(
+    name: str, slots: int = 1, prefetch: int = 0, block: str = "0", running: Any = (), host: str = "host"
+) -> Register:
     """A registration."""
-    return Register(1, "3.11", "0", name, block, "host", 1, slots, prefetch, running=list(running))
+    return Register(1, "3.11", "0", name, block, host, 1, slots, prefetch, running=list(running))
 
 
-def task(number: int, priority: float = 0.0, attempt: int = 0, function: int = 1) -> Task:
+def task(
+    number: int,
+    priority: float = 0.0,
+    attempt: int = 0,
+    function: int = 1,
+    avoid: list[tuple[str, str]] | None = None,
+    firm: bool = True,
+) -> Task:
     """A task."""
-    return Task(number, attempt, function, b"", Needs(priority) if priority else None)
+    needs = Needs(priority, avoid=avoid, firm=firm) if priority or avoid else None
+    return Task(number, attempt, function, b"", needs)
 
 
 def ok(number: int, seconds: float = 1.0, attempt: int = 0) -> Result:
@@ -55,14 +66,15 @@ class Walk:
         self.away: dict[str, Register] = {}
         self.facts: dict[str, Register] = {}
         self.begun: dict[str, set[Key]] = {}
+        self.relented: set[Key] = set()
 
     def step(self) -> None:
         """One random event, and what follows from it at once."""
         self.now += self.rng.random()
         move = self.rng.choices(
             [self.submit, self.come, self.finish, self.cancel, self.lose, self.return_, self.reconnect, self.steal,
-             self.give_back, self.drain, self.kill, self.bury, self.begin],
-            [8, 2, 12, 3, 1, 1, 1, 3, 1, 1, 2, 2, 4],
+             self.give_back, self.drain, self.kill, self.bury, self.begin, self.relent],
+            [8, 2, 12, 3, 1, 1, 1, 3, 1, 1, 2, 2, 4, 1],
         )[0]  # fmt: skip
         move()
         self.hand_out()
@@ -72,7 +84,14 @@ class Walk:
         batch = []
         for _ in range(self.rng.randrange(1, 12)):
             self.next += 1
-            fresh = task(self.next, self.rng.choice([0, 0, 0, 0, 5, -1, 2.5]), function=self.rng.randrange(3))
+            avoid = None
+            if self.facts and self.rng.random() < 0.2:
+                some = self.rng.sample(sorted(self.facts), min(len(self.facts), self.rng.randrange(1, 4)))
+                avoid = [(name, self.facts[name].host) for name in some]
+            fresh = task(
+                *(self.next, self.rng.choice([0, 0, 0, 0, 5, -1, 2.5]), 0, self.rng.randrange(3)),
+                *(avoid, self.rng.random() < 0.7),
+            )
             self.submitted[self.next, 0] = fresh
             batch.append(fresh)
         self.core.submit(batch)
@@ -80,7 +99,10 @@ class Walk:
     def come(self) -> None:
         if len(self.holds) < 6:
             name = f"m{self.rng.randrange(10**9)}"
-            facts = manager(name, self.rng.randrange(1, 6), self.rng.choice([-1, 0, 0, 3]), str(self.rng.randrange(3)))
+            facts = manager(
+                *(name, self.rng.randrange(1, 6), self.rng.choice([-1, 0, 0, 3]), str(self.rng.randrange(3))),
+                host=f"host{self.rng.randrange(3)}",
+            )
             self.facts[name] = facts
             self.holds[name], self.functions[name] = {}, set()
             assert self.core.register(facts, self.now).lost == ([], [])
@@ -211,6 +233,29 @@ class Walk:
                 self.answers[key] += 1
                 del self.holds[name][key]
 
+    def relent(self) -> None:
+        """Somebody has waited for long enough."""
+        before = set(self.core._queue.avoiding.keys)
+        self.now += self.rng.choice([1.0, PATIENCE])
+        self.core.relent(self.now)
+        self.relented |= before - self.core._queue.avoiding.keys
+
+    def may_have(self, sent: Task, to: Any) -> bool:
+        """Whether a manager may get a task, because nobody is there who is better for it."""
+        key = (sent.task, sent.attempt)
+        if sent.needs is None or not sent.needs.avoid or not sent.needs.firm or key in self.relented:
+            return True
+        return to.open and self.best(sent.needs.avoid, to) == max(
+            self.best(sent.needs.avoid, m) for m in self.core.managers.values() if m.open
+        )
+
+    @staticmethod
+    def best(places: list[tuple[str, str]], to: Any) -> int:
+        """How well a manager suits a task that avoids some places: 0 to 2."""
+        if to.facts.host not in {host for _, host in places}:
+            return 2
+        return int(to.name not in {name for name, _ in places})
+
     def hand_out(self) -> None:
         waiting = [key for key, place in self.core.places() if not place]
         for part in self.core.assign():
@@ -222,15 +267,21 @@ class Walk:
                 key = (sent.task, sent.attempt)
                 assert key in waiting and sent is self.submitted[key]
                 assert sent.function in self.functions[name], "a body is missing"
+                assert self.may_have(sent, to), "there was a better place"
                 self.holds[name][key] = sent
         left = [self.submitted[key] for key, place in self.core.places() if not place]
-        if left:
-            assert all(m.used >= m.slots + m.prefetch or not m.open for m in self.core.managers.values())
+        strict = self.core._queue.avoiding.keys
+        for one in left:
+            key = (one.task, one.attempt)
+            assert key not in strict or (one.needs is not None and one.needs.avoid)
+            able = [m for m in self.core.managers.values() if m.open and (key not in strict or self.may_have(one, m))]
+            assert all(m.used >= m.slots + m.prefetch for m in able)
 
     def settle(self) -> None:
         """Everything ends; every attempt was answered exactly once."""
         self.come() if not self.holds else None
         for _ in range(10_000):
+            self.relent()
             if not any(True for _ in self.core.places()):
                 break
             if not any(m.open and not m.ghosts for m in self.core.managers.values()):
@@ -498,6 +549,93 @@ def test_cancelled_attempts_of_a_dead_manager_stay_away() -> None:
     core.cancel([(1, 0)])
     assert core.lose("m", for_good=True) == ([(0, 0)], [(1, 0)])
     assert [key for key, _ in core.places()] == [(2, 0)]
+
+
+def places(core: Dispatcher, *avoid: tuple[str, str], firm: bool = True, priority: float = 0.0) -> dict[str, list[int]]:
+    """Where task 9 goes, which avoids some places."""
+    core.submit([task(9, priority, 1, avoid=list(avoid), firm=firm)])
+    return given(core)
+
+
+def test_failed_tasks_go_to_another_host() -> None:
+    """Another host is better than another manager of the same one, and that is better than the same."""
+    core = Dispatcher("pack")
+    for name, host in (("a", "x"), ("b", "x"), ("c", "y")):
+        core.register(manager(name, 9, host=host), 0.0)
+    assert places(core, ("a", "x")) == {"c": [9]}
+    core.finish("c", [ok(9, attempt=1)], 1.0)
+    assert places(core, ("a", "x"), ("c", "y")) == {"b": [9]}
+    core.finish("b", [ok(9, attempt=1)], 1.0)
+    core.drain("b")
+    core.drain("c")
+    assert places(core, ("a", "x")) == {"a": [9]}, "nobody else takes tasks"
+
+
+def test_failed_tasks_wait_for_room_elsewhere() -> None:
+    """A task waits for a place where it has not failed, before others that come later, but not for ever."""
+    core = Dispatcher()
+    core.register(manager("a", 1, host="x"), 0.0)
+    core.register(manager("b", 1, host="y"), 0.0)
+    core.submit([task(1), task(2)])
+    at = {tasks[0]: name for name, tasks in given(core).items()}
+    one, two = at[1], at[2]
+    host = core.managers[one].facts.host
+    assert places(core, (one, host)) == {}
+    core.finish(one, [ok(1)], 1.0)
+    assert given(core) == {}, "it waits beside an idle worker"
+    assert core.waiting == 1
+    assert core.held() == [(9, 1), (2, 0)]
+    core.submit([task(3)])
+    assert given(core) == {one: [3]}
+    core.submit([task(4)])
+    core.finish(two, [ok(2)], 2.0)
+    assert given(core) == {two: [9]}
+    core.finish(one, [ok(3)], 3.0)
+    assert given(core) == {one: [4]}
+    core.finish(one, [ok(4)], 3.0)
+    core.submit([task(10, 0.0, 1, avoid=[(one, host)])])
+    core.relent(3.0)
+    core.relent(3.0 + PATIENCE - 1)
+    assert given(core) == {}
+    core.relent(3.0 + PATIENCE)
+    assert given(core) == {one: [10]}
+
+
+def test_exceptions_are_worth_no_wait() -> None:
+    """After an exception of the app another place is taken if it is free, else any."""
+    core = Dispatcher()
+    core.register(manager("a", 2, host="x"), 0.0)
+    core.register(manager("b", 1, host="y"), 0.0)
+    assert places(core, ("a", "x"), firm=False) == {"b": [9]}
+    core.submit([task(10, 0.0, 1, avoid=[("a", "x")], firm=False)])
+    assert given(core) == {"a": [10]}
+
+
+def test_failed_tasks_respect_priorities_and_can_be_withdrawn() -> None:
+    """What is more important goes first; one that waits for another place is cancelled like any other."""
+    core = Dispatcher()
+    core.register(manager("a", 1, host="x"), 0.0)
+    core.submit([task(1), task(2, 5.0)])
+    assert given(core) == {"a": [2]}
+    core.register(manager("b", 1, host="y"), 0.0)
+    core.submit([task(3, 5.0)])
+    assert places(core, ("a", "x"), priority=1.0) == {"b": [3]}
+    assert core.cancel([(9, 1)]).withdrawn == [(9, 1)]
+    core.check_invariants()
+    core.finish("b", [ok(3)], 1.0)
+    assert given(core) == {"b": [1]}
+
+
+def test_what_avoids_an_idle_place_is_not_stolen_for_it() -> None:
+    """A prefetched task is taken back for an idle worker only if it may run there."""
+    core = Dispatcher("pack")
+    core.register(manager("a", 1, host="x"), 0.0)
+    core.register(manager("b", 1, 3, host="y"), 0.0)
+    core.hold("a")
+    core.submit([task(1), task(2, 0.0, 1, avoid=[("a", "x")]), task(3)])
+    assert sorted(given(core)["b"]) == [1, 2, 3]
+    core.release("a")
+    assert [(m.name, keys) for m, keys in core.steal()] == [("b", [(3, 0)])]
 
 
 def test_idle_blocks() -> None:

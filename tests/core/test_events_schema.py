@@ -42,7 +42,7 @@ def test_statuses_agree_with_the_messages() -> None:
 def test_older_and_newer_records() -> None:
     """Missing fields are left out; unknown codes and fields are kept under made-up names."""
     assert as_dict([Code.TASK_DONE, 1.0]) == {"event": "TASK_DONE", "time": 1.0}
-    assert as_dict([Code.TASK_DONE, 1.0, 7, 4, "why", "new"])["field_4"] == "new"
+    assert as_dict([Code.TASK_DONE, 1.0, 7, 4, "why", "", "new"])["field_5"] == "new"
     assert as_dict([999, 1.0, "x"]) == {"event": "CODE_999", "time": 1.0, "field_1": "x"}
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from flowlib.executors.high_throughput.avoidance import PATIENCE
 from flowlib.executors.high_throughput.capacity import slots_for
 from flowlib.executors.high_throughput.dispatcher import Dispatcher
 from flowlib.executors.high_throughput.manager_core import ManagerCore
@@ -18,12 +19,16 @@ GB = 1 << 30
 
 def node(name: str, slots: int = 8, **facts: Any) -> Register:
     """A registration of a node with a core for each slot, unless said otherwise."""
-    return Register(1, "3.11", "0", name, "0", "host", 1, slots, 0, **{"cores": slots, "memory": 64 * GB, **facts})
+    host = facts.pop("host", "host")
+    return Register(1, "3.11", "0", name, "0", host, 1, slots, 0, **{"cores": slots, "memory": 64 * GB, **facts})
 
 
-def task(number: int, priority: float = 0.0, **asked: Any) -> Task:
+def task(
+    number: int, priority: float = 0.0, avoid: list[tuple[str, str]] | None = None, firm: bool = True, **asked: Any
+) -> Task:
     """A task."""
-    return Task(number, 0, 1, b"", Needs(priority, None, asked) if asked or priority else None)
+    needs = Needs(priority, None, asked, avoid=avoid, firm=firm) if asked or priority or avoid else None
+    return Task(number, 0, 1, b"", needs)
 
 
 def given(core: Dispatcher) -> dict[int, Task]:
@@ -143,6 +148,30 @@ def test_impossible_requests_come_out() -> None:
     assert core.has_fresh, "what comes later is to be looked at as well"
 
 
+def test_requests_avoid_the_places_where_they_failed() -> None:
+    """A request waits for room on another node that could hold it, not for ever, and not for one that is too small."""
+    core = Dispatcher()
+    core.register(node("a", 4, host="x"), 0.0)
+    core.register(node("b", 4, host="y"), 0.0)
+    core.submit([task(1, cores=4, avoid=[("a", "x")])])
+    assert list(core.assign()[0].manager.running) == [(1, 0)]
+    assert [key for key, name in core.places() if name == "b"] == [(1, 0)]
+    core.submit([task(2, cores=2, avoid=[("a", "x")])])
+    assert given(core) == {}
+    core.submit([task(3, cores=2, avoid=[("a", "x")], firm=False)])
+    assert sorted(given(core)) == [3], "an exception is worth no wait"
+    core.relent(10.0)
+    core.relent(9.0 + PATIENCE)
+    assert given(core) == {}
+    core.relent(10.0 + PATIENCE)
+    assert sorted(given(core)) == [2]
+    core = Dispatcher()
+    core.register(node("a", 4, host="x"), 0.0)
+    core.register(node("b", 2, host="y"), 0.0)
+    core.submit([task(1, cores=4, avoid=[("a", "x")])])
+    assert sorted(given(core)) == [1], "the other node could never hold it"
+
+
 def test_cancelled_reservation_frees_the_node() -> None:
     """When the task is withdrawn for which a node was kept, others get the node at once."""
     core = Dispatcher()
@@ -209,11 +238,16 @@ class Site:
             [{}, {}, {}, {"cores": rng.choice([0.5, 2, 3, 8])}, {"gpus": rng.choice([0.25, 0.5, 1, 2])},
              {"memory": rng.choice([1, 20, 60]) * GB, "cores": 2}, {"licence": 1}, {"disk": 40, "gpus": 0.5}]
         )  # fmt: skip
-        return task(self.number, rng.choice([0.0, 0.0, 0.0, 3.0, -2.0]), **asked)
+        avoid = None
+        if self.nodes and rng.random() < 0.2:
+            some = rng.sample(sorted(self.nodes), min(len(self.nodes), rng.randrange(1, 3)))
+            avoid = [(name, self.nodes[name].host) for name in some]
+        return task(self.number, rng.choice([0.0, 0.0, 0.0, 3.0, -2.0]), avoid, rng.random() < 0.7, **asked)
 
     def come(self) -> None:
         name = f"m{self.number}-{len(self.nodes)}"
-        self.nodes[name] = node(name, 8, gpus=["a", "b"], shared_gpus=True, disk=100, labels={"licence": 2})
+        host = f"host{self.rng.randrange(2)}"
+        self.nodes[name] = node(name, 8, host=host, gpus=["a", "b"], shared_gpus=True, disk=100, labels={"licence": 2})
         self.at[name] = {}
         self.core.register(self.nodes[name], 0.0)
 
@@ -255,7 +289,7 @@ class Site:
                 del self.at[name]
             elif move == "back":
                 lost = self.core.register(
-                    node(name, 8, gpus=["a", "b"], shared_gpus=True, disk=100, labels={"licence": 2},
+                    node(name, 8, host=self.nodes[name].host, gpus=["a", "b"], shared_gpus=True, disk=100, labels={"licence": 2},
                          running=[(n, 0) for n in some]), 0.0,
                 ).lost  # fmt: skip
                 self.answered += [n for n, _ in (*lost.begun, *lost.unstarted)]
@@ -276,7 +310,8 @@ def test_random_walk(seed: int) -> None:
         site.step()
     if not site.at:
         site.come()
-    for _ in range(3000):
+    for second in range(3000):
+        site.core.relent(float(second))
         site.hand_out()
         held = [(name, n) for name, tasks in site.at.items() for n in tasks]
         if not held:

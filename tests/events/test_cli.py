@@ -137,7 +137,7 @@ def test_failed_and_summary(in_tmp: Path, capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "3 of 4 tasks failed"
     first, second, third = sorted(lines[1:])
-    assert first == "task 0 (invert): ZeroDivisionError: division by zero (the last of 2 tries)"
+    assert first == "task 0 (invert): ZeroDivisionError: division by zero (2 tries: ZeroDivisionError)"
     assert second == "task 1 (invert): not run, because task 0 (invert) failed"
     assert third.startswith("task 3 (nothing): TypeError: join_app body must return a Future")
     assert all(len(line) <= 160 for line in lines)

@@ -78,6 +78,7 @@ def record(number: int, **options: Any) -> Any:
         options=TaskOptions(**options) if options else PLAIN,
         walltime=walltime,
         resource_specification=specification,
+        rare=None,
     )
 
 

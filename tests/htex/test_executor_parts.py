@@ -16,9 +16,10 @@ import pytest
 import zmq
 
 from flowlib.dataflow.outcomes import Blame
-from flowlib.errors import ManagerLost, RemoteError
+from flowlib.errors import ManagerLost, OutOfMemory, RemoteError
 from flowlib.executors.high_throughput import launch, reach
 from flowlib.executors.high_throughput.binding import bind
+from flowlib.executors.high_throughput.deaths import out_of_memory
 from flowlib.executors.high_throughput.fleet import Fleet
 from flowlib.executors.high_throughput.functions import _SPARE, Functions
 from flowlib.executors.high_throughput.lost import lost_payload
@@ -27,7 +28,7 @@ from flowlib.executors.high_throughput.needs import parsl_priority
 from flowlib.executors.high_throughput.outcomes import RemoteFailed
 from flowlib.executors.high_throughput.wake import Wake
 from flowlib.providers import LocalProvider
-from flowlib.serialize.envelope import Failure, encode_failure
+from flowlib.serialize.envelope import Failure, capture, encode_failure
 
 
 def maker(n: int) -> Callable[[], int]:
@@ -126,6 +127,32 @@ def test_remote_failures_are_rebuilt_late() -> None:
     assert RemoteFailed(encode_failure(Failure("x.Y", "why")), Status.REFUSED).blame is Blame.REFUSED
     error = RemoteFailed(encode_failure(Failure("x.Y", "why")), Status.WORKER_LOST).error
     assert isinstance(error, RemoteError) and "why" in str(error)
+
+
+class Odd(ConnectionError):
+    """Raised, and told apart without being rebuilt."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("not to be sent")
+
+
+def test_remote_failures_are_told_apart_without_rebuilding() -> None:
+    """Class, bases, host, memory are known from what travelled; a note is added when the exception is made, or after."""
+    outcome = RemoteFailed(encode_failure(capture(Odd("x"), host="node7")), Status.RAISED, "m1")
+    assert outcome.kinds()[:3] == (f"{__name__}.Odd", "builtins.ConnectionError", "builtins.OSError")
+    assert (outcome.host(), outcome.manager, outcome.memory()) == ("node7", "m1", (0, 0))
+    assert outcome._error is None
+    outcome.add_note("2 tries")
+    assert isinstance(outcome.error, RemoteError)
+    assert outcome.error.__notes__ == ["2 tries"]
+    outcome.add_note("more")
+    assert outcome.error.__notes__ == ["2 tries", "more"]
+    killed = RemoteFailed(out_of_memory(3, "node8", 100, 130, "killed", ""), Status.RAISED, "m2")
+    assert (killed.kinds(), killed.host(), killed.memory()) == (("flowlib.errors.OutOfMemory",), "node8", (100, 130))
+    assert isinstance(killed.error, OutOfMemory)
+    assert (killed.kinds()[:2], killed.host(), killed.memory()) == (
+        ("flowlib.errors.OutOfMemory", "flowlib.errors.WorkerLost"), "node8", (100, 130)
+    )  # fmt: skip
 
 
 def test_wake() -> None:

@@ -25,18 +25,20 @@ from flowlib.serialize.envelope import decode_failure
 from .fake_manager import FakeManager
 
 DEADLINE = 10.0
+_MODULE = "flowlib.executors.high_throughput.interchange"
+_MAIN = f"\nimport sys\nfrom {_MODULE} import main\nmain(sys.argv[1:])"
 
 
 class Driver:
     """The driver's end: an interchange process and its link."""
 
-    def __init__(self, log: Path, encrypted: bool = False, **setup: Any) -> None:
+    def __init__(self, log: Path, encrypted: bool = False, before: str = "", **setup: Any) -> None:
         self.server = make_key_pair(encrypted)
         self.log = log
         ours, theirs = socket.socketpair()
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "flowlib.executors.high_throughput.interchange", str(theirs.fileno())],
+                [sys.executable, *(["-c", before + _MAIN] if before else ["-m", _MODULE]), str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -177,6 +179,22 @@ def test_tasks_and_results(start: Any) -> None:
     driver.change("draining")
     driver.tasks(4, body=False)
     assert [f.body for f in run(other)[1]] == [b"body"], "another manager needs the body as well"
+
+
+def test_failed_tasks_avoid_their_node_but_not_for_ever(start: Any) -> None:
+    """A task waits for another node than the one that failed it; when that has no room for long, it runs there."""
+    driver = start(before="from flowlib.executors.high_throughput import avoidance as a\na.PATIENCE = 0.4")
+    bad, good = driver.manager(host="x"), driver.manager(host="y")
+    avoid = [(bad.facts.manager, "x")]
+    driver.tasks(1, needs=m.Needs(avoid=avoid, firm=True))
+    assert [t.task for t in good.expect(m.Tasks).tasks] == [1]
+    driver.tasks(2, needs=m.Needs(avoid=avoid, firm=True))
+    driver.tasks(3, body=False)
+    assert [t.task for t in bad.expect(m.Tasks).tasks] == [3], "the one that waits holds up nobody"
+    bad.send(m.Results([m.Result(3, 0, m.Status.OK, b"")]))
+    began = time.monotonic()
+    assert [t.task for t in bad.expect(m.Tasks).tasks] == [2]
+    assert time.monotonic() - began > 0.2
 
 
 def test_large_payloads_pass(start: Any) -> None:

@@ -14,9 +14,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 CORES = [
+    "flowlib/dataflow/delays.py",
     "flowlib/dataflow/graph.py",
     "flowlib/dataflow/retry.py",
+    "flowlib/dataflow/retry_checks.py",
     "flowlib/dataflow/states.py",
+    "flowlib/dataflow/tries.py",
     "flowlib/app/streams.py",
     "flowlib/explain/capacity.py",
     "flowlib/explain/explanation.py",
@@ -31,6 +34,7 @@ CORES = [
     "flowlib/suggest.py",
     "flowlib/units.py",
     "executors/high_throughput/affinity.py",
+    "executors/high_throughput/avoidance.py",
     "executors/high_throughput/health.py",
     "executors/high_throughput/recovery.py",
     "executors/high_throughput/whereabouts.py",

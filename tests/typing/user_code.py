@@ -32,7 +32,7 @@ def name(index: int, prefix: str = "x") -> str:
     return f"{prefix}{index}"
 
 
-@python_app
+@python_app(retries=flowlib.Retry(error={OSError: 3, "zmq.error.Again": 1}, oom=2, memory="x2", backoff="1s"))
 async def fetch(url: str) -> bytes:
     """Something awaited."""
     await asyncio.sleep(0)
@@ -138,7 +138,7 @@ def mapped() -> Iterator[str]:
 
 def surroundings() -> None:
     """The rest of the public names."""
-    with flowlib.load() as kernel, flowlib.defaults(retries=3):
+    with flowlib.load() as kernel, flowlib.defaults(retries=flowlib.Retry(2, lost=1)):
         assert_type(kernel.task_count, int)
     try:
         plain("x").result()
