@@ -558,7 +558,19 @@ class Dispatcher:
         assert needs is not None
         holding = manager.hold(key, lane.asked)
         gpus = [*holding.gpus] if holding.gpus else None
-        told = Needs(needs.priority, needs.walltime, needs.resources, needs.environment, holding.slots, gpus)
+        nodes = [*holding.nodes] if holding.nodes else None
+        told = Needs(
+            *(
+                needs.priority,
+                needs.walltime,
+                needs.resources,
+                needs.environment,
+                holding.slots,
+                gpus,
+                needs.ranks,
+                nodes,
+            )
+        )
         parts = given.get(manager)
         if parts is None:
             parts = given[manager] = ([], [])
