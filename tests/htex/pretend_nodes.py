@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
+
+import pytest
 
 _AGENT = """#!/bin/sh
 while [ "$1" = -x ]; do shift; done
@@ -47,24 +50,54 @@ def environment(root: Path) -> dict[str, str]:
     }
 
 
-def implementations() -> dict[str, str]:
-    """The ``mpiexec`` programs on this machine by the name of their implementation."""
-    found: dict[str, str] = {}
-    for name in ("mpiexec.openmpi", "mpiexec.mpich", "mpiexec.hydra", "mpiexec"):
-        path = shutil.which(name)
-        if path is None:
-            continue
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=20, check=False)
-        kind = "openmpi" if "OpenRTE" in said.stdout or "Open MPI" in said.stdout else "mpich"
-        found.setdefault(kind, path)
-    return found
+class Implementation(NamedTuple):
+    """An MPI that is installed here.
+
+    Attributes:
+        mpiexec: Its program.
+        environment: What it needs to find its own files.
+    """
+
+    mpiexec: str
+    environment: dict[str, str]
 
 
-def on_path(directory: Path, mpiexec: str) -> str:
-    """A PATH on which ``mpiexec`` and ``mpirun`` are this program."""
-    directory.mkdir()
+def find(kind: str) -> Implementation | None:
+    """The MPI of that kind ("openmpi", "mpich") that came with this Python's packages, or the system's."""
+    here = Path(sys.executable).parent
+    if kind == "mpich":
+        path = shutil.which("mpiexec.hydra", path=str(here)) or shutil.which("mpiexec.hydra")
+        return None if path is None else Implementation(path, {})
+    if (here / "ompirun_wrapper").exists():
+        # It was built for another place.
+        prefix = str(here.parent)
+        variables = {"OPAL_PREFIX": prefix, "PRTE_PREFIX": prefix, "PMIX_PREFIX": prefix, "PATH": _path(here)}
+        return Implementation(str(here / "ompirun_wrapper"), variables)
+    path = shutil.which("mpiexec.openmpi")
+    return None if path is None else Implementation(path, {})
+
+
+def install(kind: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make ``mpiexec`` and ``mpirun`` programs that take any name for a node on this machine.
+
+    Args:
+        kind: "openmpi" or "mpich".
+        root: Directory for them and the nodes' temporary files; its path must be short.
+        monkeypatch: For the environment.
+    """
+    found = find(kind)
+    if found is None:
+        pytest.skip(f"no {kind} here: `pip install {kind}`, which the development setup does, brings it")
+    programs = root / "bin"
+    programs.mkdir()
     for name in ("mpiexec", "mpirun"):
         # A link would not do: Open MPI finds out by its own name what it is.
-        (directory / name).write_text(f'#!/bin/sh\nexec {mpiexec} "$@"\n')
-        (directory / name).chmod(0o700)
-    return f"{directory}{os.pathsep}{os.environ['PATH']}"
+        (programs / name).write_text(f'#!/bin/sh\nexec {found.mpiexec} "$@"\n')
+        (programs / name).chmod(0o700)
+    for name, value in {**environment(root), **found.environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", _path(programs))
+
+
+def _path(first: Path) -> str:
+    return f"{first}{os.pathsep}{os.environ['PATH']}"
