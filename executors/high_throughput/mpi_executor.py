@@ -78,6 +78,7 @@ class MPIExecutor(HighThroughputExecutor):
     """
 
     enable_mpi_mode = True
+    wants_resources = True
 
     @known_options_only
     def __init__(

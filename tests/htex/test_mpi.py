@@ -22,7 +22,7 @@ import pytest
 import flowlib
 from flowlib.config import Config
 from flowlib.errors import AppTimeout, InvalidResourceSpecification, WorkerLost
-from flowlib.executors import MPIExecutor
+from flowlib.executors import MPIExecutor, ThreadPoolExecutor
 from tests.htex import pretend_nodes
 
 DEADLINE = 60
@@ -121,6 +121,12 @@ def meet(directory: str, mine: str, other: str) -> tuple[str, ...]:
         assert time.monotonic() < give_up_at, "the other one does not run"
         time.sleep(0.02)
     return flowlib.current().nodes
+
+
+@flowlib.python_app
+def which() -> str:
+    """The executor."""
+    return flowlib.current().executor
 
 
 def wait_for_programs(marker: str, count: int, within: float = 20) -> None:
@@ -231,3 +237,13 @@ def test_what_cannot_be_is_refused(load: Load) -> None:
         assert look.options(resources={"nodes": 1})().result(DEADLINE)["ranks"] == 1
         with pytest.raises(InvalidResourceSpecification, match="9 nodes, the largest block of .* has 4"):
             look.options(resources={"nodes": 9})()
+
+
+def test_tasks_find_the_executor_that_is_for_them(tmp_path: Path) -> None:
+    """Beside an executor for other tasks, those that ask for nodes go to the MPI executor, and only those."""
+    executors = [MPIExecutor(label="mpi"), ThreadPoolExecutor(label="threads")]
+    with flowlib.load(Config(executors=executors, run_dir=str(tmp_path / "runs"))):
+        plain = [which() for _ in range(12)]
+        asking = [which.options(resources={"nodes": 1})() for _ in range(3)]
+        assert {future.result(DEADLINE) for future in plain} == {"threads"}
+        assert {future.result(DEADLINE) for future in asking} == {"mpi"}
