@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowlib.executors.base import FlowlibExecutor as FlowlibExecutor
     from flowlib.executors.high_throughput.executor import HighThroughputExecutor as HighThroughputExecutor
+    from flowlib.executors.high_throughput.mpi_executor import MPIExecutor as MPIExecutor
     from flowlib.executors.inline import InlineExecutor as InlineExecutor
     from flowlib.executors.threads import ThreadPoolExecutor as ThreadPoolExecutor
 
@@ -15,10 +16,11 @@ _WHERE = {
     "FlowlibExecutor": "flowlib.executors.base",
     "HighThroughputExecutor": "flowlib.executors.high_throughput.executor",
     "InlineExecutor": "flowlib.executors.inline",
+    "MPIExecutor": "flowlib.executors.high_throughput.mpi_executor",
     "ThreadPoolExecutor": "flowlib.executors.threads",
 }
 
-__all__ = ["FlowlibExecutor", "HighThroughputExecutor", "InlineExecutor", "ThreadPoolExecutor"]
+__all__ = ["FlowlibExecutor", "HighThroughputExecutor", "InlineExecutor", "MPIExecutor", "ThreadPoolExecutor"]
 
 
 def __getattr__(name: str) -> Any:

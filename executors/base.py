@@ -47,6 +47,7 @@ class FlowlibExecutor(RepresentationMixin, ABC):
         strategy_period: Seconds between looks at the load.
         max_idletime: Seconds after which idle blocks may go.
         in_process: Class attribute. Its tasks run in the driver's process; ``record.context`` is set for it.
+        wants_resources: Class attribute. It runs only tasks that ask for resources.
         forwards_pickled: Class attribute. ``launch`` takes values of other tasks as their pickled outcomes
             (``flowlib.serialize.values.Pickled``), so that the driver never unpickles what it only passes on.
     """
@@ -57,6 +58,7 @@ class FlowlibExecutor(RepresentationMixin, ABC):
     strategy_period: float = 5.0
     max_idletime: float = 120.0
     in_process: bool = False
+    wants_resources: bool = False
     forwards_pickled: bool = False
     run_dir: str = "."
     run_id: str | None = None

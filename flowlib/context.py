@@ -35,6 +35,7 @@ class TaskContext:
         cores: CPUs that the task may use.
         gpus: Accelerators that the task may use.
         memory: Bytes that it has asked for; None if it did not.
+        spread: For tasks that start MPI programs: names of their nodes, processes in all and on each node; else None.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class TaskContext:
         "executor",
         "gpus",
         "memory",
+        "spread",
         "task_id",
         "worker_rank",
     )
@@ -74,6 +76,7 @@ class TaskContext:
         self.cores = cores
         self.gpus = gpus
         self.memory = memory
+        self.spread: tuple[tuple[str, ...], int, int] | None = None
         self._notify = notify
         self._directory: str | None = None
         self._noted = 0.0
@@ -82,6 +85,21 @@ class TaskContext:
     def remaining(self) -> float | None:
         """Seconds until the walltime is over, never below 0; None for no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Names of the nodes that an MPI task has; () for other tasks."""
+        return () if self.spread is None else self.spread[0]
+
+    @property
+    def ranks(self) -> int:
+        """Processes that an MPI task is to start in all; 0 for other tasks."""
+        return 0 if self.spread is None else self.spread[1]
+
+    @property
+    def ranks_per_node(self) -> int:
+        """Most processes on each of an MPI task's nodes; 0 for other tasks."""
+        return 0 if self.spread is None else self.spread[2]
 
     @property
     def tmpdir(self) -> Path:

@@ -105,6 +105,7 @@ class Settings:
         max_idletime: float = 120.0,
         strategy_period: float = 5.0,
         slots_per_block: int = 1,
+        managers_per_block: int | None = None,
     ) -> Settings:
         """The settings that a provider and a Config ask for.
 
@@ -114,6 +115,7 @@ class Settings:
             max_idletime: As in ``Config``, seconds.
             strategy_period: As in ``Config``, seconds.
             slots_per_block: Workers that a block will probably have, all its nodes together.
+            managers_per_block: Managers that it will have; None for one on each node.
         """
         return cls(
             strategy=strategy or "none",
@@ -124,7 +126,7 @@ class Settings:
             max_idletime=max_idletime,
             strategy_period=strategy_period,
             slots_per_block=max(1, slots_per_block),
-            nodes_per_block=getattr(provider, "nodes_per_block", 1),
+            nodes_per_block=managers_per_block or int(getattr(provider, "nodes_per_block", 1)),
         )
 
 

@@ -36,6 +36,8 @@ class Block(msgspec.Struct, kw_only=True):
         shared_accelerators: Whether they go to tasks that ask for them instead.
         disk: Bytes of disk for tasks; None for what is free.
         labels: Amounts of what the user has named.
+        mpi_launcher: What starts MPI programs on the block's nodes, all the manager's; "" for a manager of one node.
+        hostfile: File with the names of the block's nodes; None for what the scheduler says.
         drain_period: Seconds after which a manager takes no more tasks.
         address_probe_timeout: Seconds to find an address that answers.
         debug: Whether to log more.
@@ -69,6 +71,8 @@ class Block(msgspec.Struct, kw_only=True):
     shared_accelerators: bool = False
     disk: int | None = None
     labels: dict[str, float] = {}
+    mpi_launcher: str = ""
+    hostfile: str | None = None
     drain_period: float | None = None
     address_probe_timeout: float = 30
     debug: bool = False

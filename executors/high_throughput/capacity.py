@@ -9,13 +9,13 @@ accelerators that go by task) is counted by amount.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowlib.executors.high_throughput.messages import Register
 
 AMOUNTS = ("cores", "memory", "gpus", "disk")
-"""The resources that have a meaning of their own; every other name is a label."""
+"""The resources that have a meaning of their own; every other name is a label, but for the nodes of MPI tasks."""
 _BIT = 1e-9
 
 
@@ -66,6 +66,8 @@ def total(name: str, facts: Register) -> float:
         return facts.disk
     if name == "gpus":
         return len(facts.gpus) if facts.shared_gpus else 0
+    if name == "nodes":
+        return len(facts.nodes)
     return facts.labels.get(name, 0)
 
 
@@ -74,15 +76,60 @@ class Holding:
 
     Attributes:
         slots: How many slots.
+        amounts: What it has of that which has no names.
         gpus: The part that it has of each accelerator.
+        nodes: The part that it has of each of the nodes for MPI programs.
     """
 
-    __slots__ = ("amounts", "gpus", "slots")
+    __slots__ = ("amounts", "gpus", "nodes", "slots")
 
-    def __init__(self, slots: int, amounts: dict[str, float], gpus: dict[str, float]) -> None:
+    def __init__(self, slots: int, amounts: dict[str, float], gpus: dict[str, float], nodes: dict[str, float]) -> None:
         self.slots = slots
         self.amounts = amounts
         self.gpus = gpus
+        self.nodes = nodes
+
+
+class Named:
+    """What is left of things that have names: accelerators, nodes.
+
+    Args:
+        names: The things.
+    """
+
+    __slots__ = ("_left",)
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._left = dict.fromkeys(names, 1.0)
+
+    def choose(self, amount: float) -> dict[str, float]:
+        """Things for a task: whole ones alone, a fraction where the least is left; {} if there are none."""
+        if amount >= 1:
+            free = [name for name, left in self._left.items() if left >= 1 - _BIT]
+            wanted = math.ceil(amount - _BIT)
+            return dict.fromkeys(free[:wanted], 1.0) if len(free) >= wanted else {}
+        fitting = [name for name, left in self._left.items() if left >= amount - _BIT]
+        return {min(fitting, key=self._left.__getitem__): amount} if fitting else {}
+
+    def take(self, parts: Mapping[str, float]) -> None:
+        """Give out these parts, of things that are there."""
+        for name, part in parts.items():
+            if name in self._left:
+                self._left[name] -= part
+
+    def give(self, parts: Mapping[str, float]) -> None:
+        """Take them back."""
+        for name, part in parts.items():
+            if name in self._left:
+                self._left[name] += part
+
+    def check_invariants(self) -> None:
+        """Nothing is given out twice.
+
+        Raises:
+            AssertionError: It is.
+        """
+        assert all(-1e-6 <= left <= 1 + 1e-6 for left in self._left.values())
 
 
 class Pool:
@@ -101,59 +148,54 @@ class Pool:
         (False, True)
     """
 
-    __slots__ = ("_facts", "_gpus", "_taken")
+    __slots__ = ("_facts", "_gpus", "_nodes", "_taken")
 
     def __init__(self, facts: Register) -> None:
         self._facts = facts
         self._taken: dict[str, float] = {}
-        self._gpus = dict.fromkeys(facts.gpus, 1.0) if facts.shared_gpus else {}
+        self._gpus = Named(facts.gpus if facts.shared_gpus else ())
+        self._nodes = Named(facts.nodes)
 
     def _counted(self, name: str) -> bool:
         # Cores and memory with a share are in the slots.
-        return name not in ("cores", "gpus") and not (name == "memory" and self._facts.share)
+        return name not in ("cores", "gpus", "nodes") and not (name == "memory" and self._facts.share)
 
     def holds(self, asked: Mapping[str, Any]) -> bool:
         """Whether there is enough left for a task; its slots are the caller's to count."""
         for name, amount in asked.items():
             if name == "gpus":
-                if amount and not self._choose(amount):
+                if amount and not self._gpus.choose(amount):
+                    return False
+            elif name == "nodes":
+                if not self._nodes.choose(amount):
                     return False
             elif self._counted(name) and amount > total(name, self._facts) - self._taken.get(name, 0.0) + _BIT:
                 return False
         return True
 
-    def _choose(self, amount: float) -> dict[str, float]:
-        """Accelerators for a task: whole ones alone, a fraction where the least is left; {} if there are none."""
-        if amount >= 1:
-            free = [gpu for gpu, left in self._gpus.items() if left >= 1 - _BIT]
-            wanted = math.ceil(amount - _BIT)
-            return dict.fromkeys(free[:wanted], 1.0) if len(free) >= wanted else {}
-        fitting = [gpu for gpu, left in self._gpus.items() if left >= amount - _BIT]
-        return {min(fitting, key=self._gpus.__getitem__): amount} if fitting else {}
-
     def take(self, asked: Mapping[str, Any], slots: int) -> Holding:
         """Give a task its part; ``holds`` has said that it is there."""
-        gpus = self._choose(asked["gpus"]) if asked.get("gpus") else {}
-        for gpu, part in gpus.items():
-            self._gpus[gpu] -= part
+        gpus = self._gpus.choose(asked["gpus"]) if asked.get("gpus") else {}
+        nodes = self._nodes.choose(asked["nodes"]) if asked.get("nodes") else {}
+        self._gpus.take(gpus)
+        self._nodes.take(nodes)
         amounts = {name: float(amount) for name, amount in asked.items() if self._counted(name)}
         for name, amount in amounts.items():
             self._taken[name] = self._taken.get(name, 0.0) + amount
-        return Holding(slots, amounts, gpus)
+        return Holding(slots, amounts, gpus, nodes)
 
     def take_again(self, holding: Holding) -> Holding:
         """Give a task what it has already."""
-        for gpu, part in holding.gpus.items():
-            if gpu in self._gpus:
-                self._gpus[gpu] -= part
+        self._gpus.take(holding.gpus)
+        self._nodes.take(holding.nodes)
         for name, amount in holding.amounts.items():
             self._taken[name] = self._taken.get(name, 0.0) + amount
         return holding
 
     def give(self, holding: Holding) -> None:
         """Take back a task's part."""
-        for gpu, part in holding.gpus.items():
-            self._gpus[gpu] += part
+        self._gpus.give(holding.gpus)
+        self._nodes.give(holding.nodes)
         for name, amount in holding.amounts.items():
             self._taken[name] -= amount
 
@@ -163,5 +205,6 @@ class Pool:
         Raises:
             AssertionError: It is.
         """
-        assert all(-1e-6 <= left <= 1 + 1e-6 for left in self._gpus.values())
+        self._gpus.check_invariants()
+        self._nodes.check_invariants()
         assert all(-1e-6 <= n <= total(name, self._facts) * (1 + 1e-9) + 1e-6 for name, n in self._taken.items())

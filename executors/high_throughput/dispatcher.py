@@ -614,7 +614,16 @@ class Dispatcher:
         # Put aside for what is entered in the same step.
         holding = manager.hold(key, lane.asked)
         gpus = [*holding.gpus] if holding.gpus else None
-        told = Needs(needs.priority, needs.walltime, needs.resources, needs.environment, holding.slots, gpus)
+        told = Needs(
+            needs.priority,
+            needs.walltime,
+            needs.resources,
+            needs.environment,
+            holding.slots,
+            gpus,
+            ranks=needs.ranks,
+            nodes=[*holding.nodes] if holding.nodes else None,
+        )
         self._hand(manager, task, Task(task.task, task.attempt, task.function, task.payload, told), given)
         self._place(manager)
 

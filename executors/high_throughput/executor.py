@@ -22,11 +22,11 @@ from flowlib.executors.high_throughput.manager_selector import ManagerSelector, 
 from flowlib.executors.high_throughput.needs import (
     check_fits,
     check_specification,
+    first_priority,
     needs_of,
-    parsl_priority,
     resources_of,
 )
-from flowlib.executors.high_throughput.parameters import Checks, known_options_only
+from flowlib.executors.high_throughput.parameters import Checks, known_options_only, parameter_names
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.serialize.arguments import dump_call
 from flowlib.units import parse_size
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from flowlib.jobs.states import JobStatus
 
 PORTS = (54000, 55000)
-_INTERCHANGE_PORTS = (55000, 56000)
+INTERCHANGE_PORTS = (55000, 56000)
 
 
 class HighThroughputExecutor(FlowlibExecutor):
@@ -112,6 +112,7 @@ class HighThroughputExecutor(FlowlibExecutor):
     """How often within a minute an interchange that died is replaced before the executor gives up."""
     enable_mpi_mode = False
     mpi_launcher = "mpiexec"
+    hostfile: str | None = None
 
     @known_options_only
     def __init__(
@@ -124,7 +125,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         loopback_address: str = "127.0.0.1",
         worker_port: int | None = None,
         worker_port_range: tuple[int, int] = PORTS,
-        interchange_port_range: tuple[int, int] = _INTERCHANGE_PORTS,
+        interchange_port_range: tuple[int, int] = INTERCHANGE_PORTS,
         storage_access: Sequence[Any] | None = None,
         working_dir: str | None = None,
         worker_debug: bool = False,
@@ -205,7 +206,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         if launch_cmd is not None:
             self._check_launch_cmd(launch_cmd)
         self.interchange_port_range = check.ports("interchange_port_range", interchange_port_range)
-        check.unused("interchange_port_range", self.interchange_port_range, _INTERCHANGE_PORTS, "none are needed")
+        check.unused("interchange_port_range", self.interchange_port_range, INTERCHANGE_PORTS, "none are needed")
         check.unused("poll_period", poll_period, 10, "nothing polls, all parts wait for events")
         check.unused("remote_monitoring_radio", remote_monitoring_radio, None, "every run records its events")
         if provider is None:
@@ -271,7 +272,7 @@ class HighThroughputExecutor(FlowlibExecutor):
             )
 
     def __repr__(self) -> str:
-        given = [f"{name}={getattr(self, name)!r}" for name in _PARAMETERS if name in vars(self)]
+        given = [f"{name}={getattr(self, name)!r}" for name in parameter_names(type(self)) if name in vars(self)]
         return f"{type(self).__name__}({', '.join(given)})"
 
     # --------------------------------------------------------------------------------------------------------- life
@@ -336,7 +337,7 @@ class HighThroughputExecutor(FlowlibExecutor):
             or record.resource_specification
             or record.options.priority is not None
         ):
-            needs = needs_of(record)
+            needs = self._needs(record)
         session.client.launch(record, m.Task(record.id, attempt, number, payload, needs))
 
     def submit(
@@ -365,14 +366,20 @@ class HighThroughputExecutor(FlowlibExecutor):
         payload = dump_call(args, kwargs, name)
         needs = None
         if resource_specification:
-            priority = resource_specification.get("priority")
-            first = 0.0 if priority is None else parsl_priority(priority)
-            needs = m.Needs(first, None, resources_of(resource_specification))
+            needs = self._needs_for(resource_specification)
         task = next(self._own_tasks)
         direct = session.direct(func)
         direct.future.flowlib_executor_task_id = task  # type: ignore[attr-defined]
         session.client.launch(direct, m.Task(task, 0, number, payload, needs))
         return direct.future
+
+    def _needs(self, record: TaskRecord) -> m.Needs | None:
+        """What a task asks for, for the wire."""
+        return needs_of(record)
+
+    def _needs_for(self, specification: dict[str, Any]) -> m.Needs:
+        """The same of a bare specification that was validated."""
+        return m.Needs(first_priority(specification), None, resources_of(specification))
 
     def cancel(self, record: TaskRecord, attempt: int) -> bool:
         """Withdraw an attempt that no worker has begun; see the base class."""
@@ -443,6 +450,11 @@ class HighThroughputExecutor(FlowlibExecutor):
         session = self._session
         slots = [facts.slots for facts in session.fleet.connected()] if session is not None else []
         return max(slots, default=0) or self._guess_workers()
+
+    @property
+    def managers_per_block(self) -> int:
+        """Managers that a complete block has: one on each node."""
+        return getattr(self.provider, "nodes_per_block", 1)
 
     def _guess_workers(self) -> int:
         provider = self.provider
@@ -553,7 +565,3 @@ class HighThroughputExecutor(FlowlibExecutor):
         session = self._session
         if session is not None:
             session.client.fail(exception)
-
-
-_init = HighThroughputExecutor.__init__.__wrapped__  # type: ignore[attr-defined]
-_PARAMETERS: tuple[str, ...] = _init.__code__.co_varnames[1 : _init.__code__.co_argcount]

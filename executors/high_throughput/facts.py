@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from flowlib.executors.high_throughput import affinity, node
+from flowlib.executors.high_throughput import affinity, allocation, node
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.block import Block
 from flowlib.version import VERSION
@@ -29,7 +29,8 @@ class Facts:
         share: Bytes that a task may use which asks for no memory; None for no limit.
 
     Raises:
-        ValueError: An environment variable or the CPU binding makes no sense.
+        OSError: The names of the block's nodes cannot be read.
+        ValueError: An environment variable, the CPU binding or the names of nodes make no sense.
     """
 
     def __init__(self, block: Block) -> None:
@@ -51,6 +52,11 @@ class Facts:
             block.max_workers_per_node,
             0 if block.shared_accelerators else len(block.accelerators),
         )
+        self._nodes: list[str] = []
+        self._flavours: dict[str, str] = {}
+        if block.mpi_launcher:
+            self._nodes = allocation.find_nodes(block.mpi_launcher, block.hostfile, os.environ)
+            self._flavours = allocation.find_flavours()
         enforced = block.enforce_memory and block.mem_per_worker
         self.share = int(block.mem_per_worker * node.GB) if enforced and block.mem_per_worker else None
         self._worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
@@ -88,6 +94,7 @@ class Facts:
             disk=self._disk,
             labels=block.labels,
             shared_gpus=block.shared_accelerators,
+            nodes=self._nodes,
         )
 
     def worker_setup(self, rank: int) -> m.WorkerSetup:
@@ -121,4 +128,6 @@ class Facts:
             gpus=gpus,
             most_tasks=block.max_tasks_per_worker,
             most_memory=None if most is None else int(most * 1e9),
+            launcher=block.mpi_launcher,
+            flavours=self._flavours,
         )

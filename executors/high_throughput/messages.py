@@ -56,6 +56,20 @@ class Status(IntEnum):
     """Can never run here; ``Failure``. Not retried."""
 
 
+class Ranks(msgspec.Struct, array_like=True, omit_defaults=True):
+    """The processes of an MPI task.
+
+    Attributes:
+        total: How many.
+        per_node: Most on each of its nodes.
+        options: For the end of the launcher's command line.
+    """
+
+    total: int
+    per_node: int
+    options: str = ""
+
+
 class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
     """What a task asks for beyond one worker slot; absent (None) for most tasks.
 
@@ -68,6 +82,8 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
         gpus: Accelerators that it has; set by the interchange.
         avoid: Managers, with their hosts, where it failed before.
         firm: Whether it waits for a while for a place elsewhere.
+        ranks: Its processes, if it starts an MPI program.
+        nodes: Names of the nodes that it has; set by the interchange.
     """
 
     priority: float = 0.0
@@ -78,6 +94,8 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
     gpus: list[str] | None = None
     avoid: list[tuple[str, str]] | None = None
     firm: bool = False
+    ranks: Ranks | None = None
+    nodes: list[str] | None = None
 
 
 class Function(msgspec.Struct, array_like=True):
@@ -256,6 +274,7 @@ class Register(msgspec.Struct, array_like=True, tag=20):
         disk: Bytes of disk for tasks that ask for some.
         labels: Amounts of what the user has named.
         shared_gpus: Whether accelerators go to tasks that ask for them, and not to workers.
+        nodes: Names of the nodes that it has for MPI tasks.
     """
 
     protocol: int
@@ -279,6 +298,7 @@ class Register(msgspec.Struct, array_like=True, tag=20):
     disk: int = 0
     labels: dict[str, float] = {}
     shared_gpus: bool = False
+    nodes: list[str] = []
 
 
 class Registered(msgspec.Struct, array_like=True, tag=21):
@@ -452,6 +472,8 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
         gpus: Accelerators of its own.
         most_tasks: Tasks after which it ends; None for no limit.
         most_memory: Bytes of memory that it may keep after a task; None for no limit.
+        launcher: What starts MPI programs; "" if its tasks start none.
+        flavours: What ``mpiexec`` and ``mpirun`` are; see ``mpi_prefixes``.
     """
 
     rank: int
@@ -467,6 +489,8 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
     gpus: list[str] = []
     most_tasks: int | None = None
     most_memory: int | None = None
+    launcher: str = ""
+    flavours: dict[str, str] = {}
 
 
 class Ready(msgspec.Struct, array_like=True, tag=61):

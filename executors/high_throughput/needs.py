@@ -30,6 +30,12 @@ def parsl_priority(asked: float) -> float:
     return 0.0 if asked == math.inf else PRIORITY_BASE - asked
 
 
+def first_priority(specification: Mapping[str, Any]) -> float:
+    """The priority, higher first, in a resource specification; 0 if there is none."""
+    asked = specification.get("priority")
+    return 0.0 if asked is None else parsl_priority(asked)
+
+
 def needs_of(record: TaskRecord) -> Needs | None:
     """What a task asks for; None if that is nothing.
 
@@ -123,6 +129,8 @@ def lacking(who: str, name: str, amount: float, there: float) -> str:
     """
     if name in ("memory", "disk"):
         return f"the task asks for {format_size(amount)} of {name}, the largest node of {who} has {format_size(there)}"
+    if name == "nodes":
+        return f"the task asks for {amount:g} nodes, the largest block of {who} has {there:g}"
     hint = (
         "; its accelerators belong to workers, give it shared_accelerators=True" if name == "gpus" and not there else ""
     )

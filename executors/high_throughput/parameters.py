@@ -34,6 +34,14 @@ def known_options_only(init: F) -> F:
     return cast("F", checked)
 
 
+def parameter_names(owner: type) -> tuple[str, ...]:
+    """The names of a class's options, in their order, if ``known_options_only`` stands before its constructor."""
+    init: Any = owner.__init__  # type: ignore[misc]
+    code = getattr(init, "__wrapped__", init).__code__
+    names: tuple[str, ...] = code.co_varnames[1 : code.co_argcount]
+    return names
+
+
 class Checks:
     """Collects the checks of one constructor.
 

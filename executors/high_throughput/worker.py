@@ -139,6 +139,7 @@ class Worker:
         self._host = socket.gethostname()
         set_place(self._host, self._rank, setup.log)
         self._label = setup.label
+        self._setup = setup
         self._cores = len(setup.cores) or max(1, len(usable_cpus()) // max(1, setup.slots))
         self._gpus = tuple(setup.gpus)
         self._hygiene = Hygiene(log, null)
@@ -249,6 +250,8 @@ class Worker:
                 if needs is not None:
                     self._bind(needs.slots)
                     _export(needs, began)
+                    if needs.nodes and needs.ranks:
+                        self._spread(context, needs.nodes, needs.ranks)
                 # Of its own, so that context variables that the task sets are gone with it.
                 variables = contextvars.copy_context()
                 try:
@@ -294,6 +297,19 @@ class Worker:
         """What remains to be done after a task; why this worker has to end, if it has."""
         reason = self._tidy(self._hygiene.clean)
         return self._wear.after_task() if reason is None and self._wear is not None else reason
+
+    def _spread(self, context: task_context.TaskContext, nodes: list[str], ranks: m.Ranks) -> None:
+        """Tell a task which nodes it has, and how to start a program on them."""
+        from flowlib.executors.high_throughput.mpi_prefixes import hostfile, task_environment
+
+        context.spread = (tuple(nodes), ranks.total, ranks.per_node)
+        setup = self._setup
+        os.environ.update(
+            task_environment(setup.launcher, setup.flavours, nodes, ranks.total, ranks.per_node, ranks.options)
+        )
+        path = context.tmpdir / "hosts"
+        path.write_text(hostfile(nodes, ranks.total, ranks.per_node), encoding="utf-8")
+        os.environ["FLOWLIB_MPI_HOSTFILE"] = str(path)
 
     def _bind(self, slots: int) -> None:
         """Use the CPUs of this worker, or all that the node's workers share, for a task with several shares."""

@@ -114,7 +114,8 @@ class DataFlowKernel:
             TypeError: A special argument has the wrong type, or an argument is an asyncio future.
         """
         now = time()
-        lanes = self.lanes.choose(INTERNAL if app.kind == "join" else options.executors)
+        wanted = INTERNAL if app.kind == "join" else options.executors
+        lanes = self.lanes.choose(wanted)
         entry = self._apps.get(app.name)
         if entry is None:
             entry = self._meet(app)
@@ -131,7 +132,7 @@ class DataFlowKernel:
         specification = record.resource_specification or options.resources
         if specification:
             record.resource_specification = asked = dict(specification)
-            record.lanes = suitable(lanes, asked)
+            record.lanes = lanes = suitable(self.lanes.choose_any(wanted), asked)
         if options.cache:
             record.memoize = True
         for lane in lanes:

@@ -63,7 +63,9 @@ class Lanes:
         return tuple(lane for label, lane in self.by_label.items() if label != INTERNAL)
 
     def choose(self, wanted: str | Iterable[str] | None) -> tuple[Lane, ...]:
-        """The executors that an app's ``executors`` option means.
+        """The executors that an app's ``executors`` option means for a task that asks for no resources.
+
+        Executors that run no such tasks are left out, unless there are no others.
 
         Args:
             wanted: "all" or None, a label, or labels.
@@ -74,8 +76,13 @@ class Lanes:
         key = wanted if wanted is None or isinstance(wanted, str) else tuple(wanted)
         lanes = self._chosen.get(key)
         if lanes is None:
-            lanes = self._chosen[key] = self._find(key)
+            every = self.choose_any(key)
+            lanes = self._chosen[key] = tuple(lane for lane in every if not lane.executor.wants_resources) or every
         return lanes
+
+    def choose_any(self, wanted: str | Iterable[str] | None) -> tuple[Lane, ...]:
+        """The same for a task that asks for resources."""
+        return self._find(wanted if wanted is None or isinstance(wanted, str) else tuple(wanted))
 
     def _find(self, wanted: str | tuple[str, ...] | None) -> tuple[Lane, ...]:
         if wanted is None or wanted in ("all", ("all",)):
