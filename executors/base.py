@@ -48,6 +48,8 @@ class FlowlibExecutor(RepresentationMixin, ABC):
         in_process: Class attribute. Its tasks run in the driver's process; ``record.context`` is set for it.
         forwards_pickled: Class attribute. ``launch`` takes values of other tasks as their pickled outcomes
             (``flowlib.serialize.values.Pickled``), so that the driver never unpickles what it only passes on.
+        shares_objects: Class attribute. ``launch`` takes stored objects as ``flowlib.store.stored.Stored``, so that
+            ``flowlib.put`` has to store.
     """
 
     label: str = "undefined"
@@ -57,6 +59,7 @@ class FlowlibExecutor(RepresentationMixin, ABC):
     max_idletime: float = 120.0
     in_process: bool = False
     forwards_pickled: bool = False
+    shares_objects: bool = False
     run_dir: str = "."
     run_id: str | None = None
     working_dir: str | None = None

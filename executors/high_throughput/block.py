@@ -36,6 +36,9 @@ class Block(msgspec.Struct, kw_only=True):
         shared_accelerators: Whether they go to tasks that ask for them instead.
         disk: Bytes of disk for tasks; None for what is free.
         labels: Amounts of what the user has named.
+        object_threshold: Bytes from which on results are stored; 0 for never.
+        object_memory: Bytes that stored objects may take of memory; 0 for a part of what there is.
+        object_directory: Where more than that goes; "" for the usual temporary directory.
         drain_period: Seconds after which a manager takes no more tasks.
         address_probe_timeout: Seconds to find an address that answers.
         debug: Whether to log more.
@@ -69,6 +72,9 @@ class Block(msgspec.Struct, kw_only=True):
     shared_accelerators: bool = False
     disk: int | None = None
     labels: dict[str, float] = {}
+    object_threshold: int = 0
+    object_memory: int = 0
+    object_directory: str = ""
     drain_period: float | None = None
     address_probe_timeout: float = 30
     debug: bool = False

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
-from flowlib.executors.high_throughput.managers import Key, Manager
+from flowlib.executors.high_throughput.managers import NOWHERE, Key, Manager
 from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
 from flowlib.executors.high_throughput.packing import Lane, Packing
 from flowlib.executors.high_throughput.ranks import Ranks
@@ -122,6 +122,8 @@ class Dispatcher:
         self._ranks = Ranks(selector)
         self._dirty: set[Manager] = set()
         self._over: dict[Manager, None] = {}
+        # Tasks that came since ``assign`` and would best go where a large object is.
+        self._near: list[Task] = []
 
     # ---------------------------------------------------------------------------------------------------- the queue
 
@@ -144,6 +146,8 @@ class Dispatcher:
                 self.dropped += 1
             elif task.needs is None or not task.needs.resources:
                 put(task, key)
+                if task.needs is not None and task.needs.near:
+                    self._near.append(task)
             elif key in self._packing.keys:
                 self.dropped += 1
             else:
@@ -477,6 +481,8 @@ class Dispatcher:
         queue, ranks = self._queue, self._ranks
         given: dict[Manager, tuple[list[Task], list[int]]] = {}
         turn = self._pack(given) if self._packing.active else None
+        if self._near and ranks.available:
+            self._give_near(given)
         if not queue or not ranks.available:
             return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
         at = self._at
@@ -558,7 +564,9 @@ class Dispatcher:
         assert needs is not None
         holding = manager.hold(key, lane.asked)
         gpus = [*holding.gpus] if holding.gpus else None
-        told = Needs(needs.priority, needs.walltime, needs.resources, needs.environment, holding.slots, gpus)
+        told = Needs(
+            needs.priority, needs.walltime, needs.resources, needs.environment, holding.slots, gpus, needs.objects
+        )
         parts = given.get(manager)
         if parts is None:
             parts = given[manager] = ([], [])
@@ -567,6 +575,30 @@ class Dispatcher:
             manager.known.add(task.function)
             parts[1].append(task.function)
         self._place(manager)
+
+    def _give_near(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
+        """Give tasks to managers that have what they use, where a worker is idle there; the others take their turn."""
+        near, self._near = self._near, []
+        for task in near:
+            key = (task.task, task.attempt)
+            assert task.needs is not None
+            manager = self.managers.get(task.needs.near)
+            if manager is None or key not in self._queue.keys or manager.used >= manager.slots:
+                continue
+            if self._ranks.rank_of(manager) == NOWHERE:
+                continue
+            if self._queue.first_priority() > task.needs.priority:
+                continue
+            self._queue.withdraw([key])
+            self._taken += 1
+            parts = given.setdefault(manager, ([], []))
+            parts[0].append(task)
+            manager.running[key] = task
+            self._at[key] = manager
+            if task.function not in manager.known:
+                manager.known.add(task.function)
+                parts[1].append(task.function)
+            self._place(manager)
 
     def cut(self, assignment: Assignment) -> None:
         """Tasks could not be sent, because the manager's connection is gone: queue them again.

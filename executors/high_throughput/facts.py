@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from flowlib.executors.high_throughput import affinity, node
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.block import Block
 from flowlib.version import VERSION
+
+OBJECT_SHARE = 0.3
+"""Part of a node's memory that stored objects may take, if nothing else is said."""
 
 
 class Facts:
@@ -53,6 +57,8 @@ class Facts:
         )
         enforced = block.enforce_memory and block.mem_per_worker
         self.share = int(block.mem_per_worker * node.GB) if enforced and block.mem_per_worker else None
+        self.object_memory = block.object_memory or int(self._memory * OBJECT_SHARE)
+        self.object_directory = block.object_directory or tempfile.gettempdir()
         self._worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
 
     def worker_log(self, rank: int) -> str:
@@ -121,4 +127,5 @@ class Facts:
             gpus=gpus,
             most_tasks=block.max_tasks_per_worker,
             most_memory=None if most is None else int(most * 1e9),
+            large=block.object_threshold,
         )
