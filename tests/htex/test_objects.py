@@ -238,6 +238,15 @@ def test_large_arguments_are_stored_by_content(loaded: Loader, way: str) -> None
         until(lambda: not any(map(objects_in, managers())), "the manager keeps arguments of tasks that ended")
 
 
+def test_tasks_that_ask_for_resources_and_objects(loaded: Loader) -> None:
+    """What a task uses is there whatever it asks for beside."""
+    with loaded():
+        ref = flowlib.put(np.ones(MB))
+        asking = total.options(resources={"cores": 2}, priority=3.0)
+        futures = [asking(ref, made) for made in [make(MB) for _ in range(4)]]
+        assert [f.result(DEADLINE) for f in futures] == [2.0 * MB] * 4
+
+
 def test_kinds_of_large_arguments(loaded: Loader) -> None:
     """Read-only arrays stay so, Fortran order too; bytes are bytes, bytearrays bytearrays; strided ones just travel."""
 
