@@ -546,6 +546,21 @@ class Home:
         if changed is not None:
             changed.set()
 
+    def in_child(self) -> None:
+        """After a fork: what is here can be read here, the nodes are the parent's to talk to."""
+        self._guard = _Guard(self)
+        self._links = []
+        self._pulls = {}
+        self._leaving = set()
+        for entry in list(self._entries.values()):
+            entry.at = set()
+            entry.asked = []
+            if entry.holder is not None:
+                entry.lost = "it belongs to the process that this one was forked from"
+
 
 HOME = Home()
 """The process's own: executors of several runs may use one object."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=HOME.in_child)

@@ -378,6 +378,37 @@ def test_results_of_a_block_that_is_drained(loaded: Loader) -> None:
         assert float(made.result(DEADLINE).sum()) == 4.0 * MB
 
 
+def test_many_results_at_once(loaded: Loader) -> None:
+    """What ``app.map`` gathers comes back, though together it is large."""
+
+    @python_app
+    def some(n: int) -> bytes:
+        return bytes([n % 256]) * 100_000
+
+    with loaded():
+        found = list(some.map(range(200), chunksize=20))
+        assert [part[0] for part in found] == [n % 256 for n in range(200)] and {*map(len, found)} == {100_000}
+        arrays = list(make.map([MB // 8] * 12, chunksize=4))
+        assert [array.sum() for array in arrays] == [MB / 8] * 12
+
+
+def test_a_forked_child_reads_what_is_here(loaded: Loader) -> None:
+    """A process that the script forks can read what was fetched, and takes nothing from its parent when it ends."""
+    with loaded():
+        ref, made, other = flowlib.put(np.ones(MB)), make(MB, 2.0), make(MB)
+        made.result(DEADLINE)
+        flowlib.wait_for_current_tasks()
+        pid = os.fork()
+        if not pid:
+            good = float(ref.result().sum()) == MB and float(made.result(0).sum()) == 2.0 * MB
+            del ref, made
+            gc.collect()
+            os._exit(0 if good else 1)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert total(ref, made, other).result(DEADLINE) == 4.0 * MB
+
+
 def test_large_results_of_other_kinds(loaded: Loader) -> None:
     """Large bytes, text and frames of arrays come back, from 200 MB down; what cannot be pickled is the task's failure."""
 
