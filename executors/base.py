@@ -50,6 +50,8 @@ class FlowlibExecutor(RepresentationMixin, ABC):
         wants_resources: Class attribute. It runs only tasks that ask for resources.
         forwards_pickled: Class attribute. ``launch`` takes values of other tasks as their pickled outcomes
             (``flowlib.serialize.values.Pickled``), so that the driver never unpickles what it only passes on.
+        shares_objects: Class attribute. ``launch`` takes stored objects as ``flowlib.store.stored.Stored``, so that
+            ``flowlib.put`` has to store.
     """
 
     label: str = "undefined"
@@ -60,6 +62,7 @@ class FlowlibExecutor(RepresentationMixin, ABC):
     in_process: bool = False
     wants_resources: bool = False
     forwards_pickled: bool = False
+    shares_objects: bool = False
     run_dir: str = "."
     run_id: str | None = None
     working_dir: str | None = None

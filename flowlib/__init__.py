@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from flowlib.logs import set_file_logger as set_file_logger
     from flowlib.logs import set_stream_logger as set_stream_logger
     from flowlib.options import defaults as defaults
+    from flowlib.store.refs import ObjectRef as ObjectRef
+    from flowlib.store.refs import put as put
 
 __version__ = VERSION
 
@@ -69,7 +71,9 @@ __all__ = [
     "InlineExecutor",
     "join_app",
     "load",
+    "ObjectRef",
     "progress",
+    "put",
     "python_app",
     "Retry",
     "set_file_logger",
@@ -100,6 +104,8 @@ _HOMES = {
     "InlineExecutor": "flowlib.executors.inline",
     "join_app": "flowlib.app.app",
     "load": "flowlib.dataflow.loader",
+    "ObjectRef": "flowlib.store.refs",
+    "put": "flowlib.store.refs",
     "progress": "flowlib.display",
     "python_app": "flowlib.app.app",
     "Retry": "flowlib.dataflow.retry",

@@ -35,10 +35,13 @@ wrong, the site refused, or flowlib itself is broken.  The field's usual module 
     │   ├── WorkerLost                 the worker died while it ran this task
     │   │   └── OutOfMemory            it was killed because of the memory that the task used
     │   ├── ManagerLost                the manager died or fell silent
-    │   └── TaskLost                   the task's whereabouts were lost with a part of flowlib
+    │   ├── TaskLost                   the task's whereabouts were lost with a part of flowlib
+    │   └── ObjectLost                 a large value was on a machine that is gone
     ├── VersionMismatch                a manager with another Python or protocol
     ├── SerializationError             an argument or function that cannot be sent
     ├── DeserializationError           a result that cannot be rebuilt in this process
+    ├── ObjectStoreError               a large value cannot be stored
+    │   └── NoRoom                     neither memory nor disk has room for it
     ├── TooManyJobFailuresError        blocks keep failing
     ├── ExecutionProviderException
     │   ├── ScaleOutFailed
@@ -494,6 +497,23 @@ class ManagerLost(LostError):
 
 class TaskLost(LostError):
     """The task was given to a part of flowlib that is gone, and nothing more is known of it."""
+
+
+class ObjectLost(LostError):
+    """A large value is gone: the only machine that had it is, before anybody asked for it.
+
+    The text names the task that made it, the machine and what happened.
+    """
+
+    retryable = False
+
+
+class ObjectStoreError(FlowlibError):
+    """A large value cannot be stored."""
+
+
+class NoRoom(ObjectStoreError):
+    """Neither memory nor disk has room for a large value; the text says how much was asked for and what is full."""
 
 
 class VersionMismatch(FlowlibError):

@@ -38,6 +38,9 @@ class Block(msgspec.Struct, kw_only=True):
         labels: Amounts of what the user has named.
         mpi_launcher: What starts MPI programs on the block's nodes, all the manager's; "" for a manager of one node.
         hostfile: File with the names of the block's nodes; None for what the scheduler says.
+        object_threshold: Bytes from which on results are stored; 0 for never.
+        object_memory: Bytes that stored objects may take of memory; 0 for a part of what there is.
+        object_directory: Where more than that goes; "" for the usual temporary directory.
         drain_period: Seconds after which a manager takes no more tasks.
         address_probe_timeout: Seconds to find an address that answers.
         debug: Whether to log more.
@@ -73,6 +76,9 @@ class Block(msgspec.Struct, kw_only=True):
     labels: dict[str, float] = {}
     mpi_launcher: str = ""
     hostfile: str | None = None
+    object_threshold: int = 0
+    object_memory: int = 0
+    object_directory: str = ""
     drain_period: float | None = None
     address_probe_timeout: float = 30
     debug: bool = False

@@ -32,6 +32,7 @@ from flowlib.dataflow.outcomes import Blame, Failed
 from flowlib.dataflow.shield import SHIELD
 from flowlib.errors import BadStateException, ExecutorError, InterchangeLost, InternalConsistencyError, TaskLost
 from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput import relay
 from flowlib.executors.high_throughput.hooks import Ended, Hooks, Outcome
 from flowlib.executors.high_throughput.link import Link, LinkClosed
 from flowlib.executors.high_throughput.outcomes import Pickled, RemoteFailed
@@ -51,6 +52,7 @@ _WINDOW = 60.0
 Key = tuple[int, int]
 
 _OK = int(m.Status.OK)
+_STORED = int(m.Status.STORED)
 _WITHDRAWN = int(m.Status.WITHDRAWN)
 _INLINE = m.INLINE_LIMIT
 
@@ -550,7 +552,7 @@ class Client:
             self._send_tasks(tasks, functions)
             tasks, functions = [], []
             if type(item) is not m.Task:
-                link.send([m.encode(item)])
+                link.send(item if type(item) is list else [m.encode(item)])
         self._send_tasks(tasks, functions)
 
     def _send_tasks(self, tasks: list[m.Task], functions: list[m.Function]) -> None:
@@ -575,9 +577,9 @@ class Client:
                 # What a message says may rest on the results before it.
                 self._hooks.report(batch)
                 batch = []
-                self._hear(message)
+                self._hear(message, frames)
             else:
-                self._hear(message)
+                self._hear(message, frames)
         if batch:
             self._hooks.report(batch)
 
@@ -596,12 +598,17 @@ class Client:
                 continue
             owner = pending.pop(key, None)
             if owner is None:
+                if status == _STORED:
+                    self._hooks.objects.unwanted(result)
                 continue
             if self._cancelling:
                 self._confirm(key, False)
             outcome: Outcome
             if status == _OK:
                 outcome = Pickled(payload)  # type: ignore[arg-type]
+            elif status == _STORED:
+                outcome = self._hooks.objects.adopt(result)
+                result.status = _OK
             elif status == _WITHDRAWN:
                 outcome = Failed(TaskLost("the task was withdrawn too late to be cancelled"), Blame.NOBODY)
             else:
@@ -622,7 +629,7 @@ class Client:
             answer.give(withdrawn)
             return True
 
-    def _hear(self, message: m.Message) -> None:
+    def _hear(self, message: m.Message, frames: list[bytes]) -> None:
         if type(message) is m.NotCancelled:
             for task, attempt in message.tasks:
                 self._confirm((task, attempt), False)
@@ -643,6 +650,8 @@ class Client:
             else:
                 self._up = True
                 self._bound.give(message.port)
+        elif type(message) in relay.KINDS:
+            self._hooks.objects.hear(message, frames)
         elif type(message) is not m.Heartbeat:
             raise InternalConsistencyError(f"the interchange sent a {type(message).__name__}")
 

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from flowlib.executors.high_throughput.avoidance import Group
-from flowlib.executors.high_throughput.managers import Key, Manager
+from flowlib.executors.high_throughput.managers import NOWHERE, Key, Manager
 from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
 from flowlib.executors.high_throughput.packing import Lane, Packing
 from flowlib.executors.high_throughput.ranks import Ranks
@@ -123,6 +123,8 @@ class Dispatcher:
         self._ranks = Ranks(selector)
         self._dirty: set[Manager] = set()
         self._over: dict[Manager, None] = {}
+        # Tasks that came since ``assign`` and would best go where a large object is.
+        self._near: list[Task] = []
 
     # ---------------------------------------------------------------------------------------------------- the queue
 
@@ -145,6 +147,8 @@ class Dispatcher:
                 self.dropped += 1
             elif task.needs is None or not task.needs.resources:
                 put(task, key)
+                if task.needs is not None and task.needs.near and not task.needs.avoid:
+                    self._near.append(task)
             elif key in self._packing.keys:
                 self.dropped += 1
             else:
@@ -494,6 +498,8 @@ class Dispatcher:
     def _assign_queued(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
         queue, ranks, at = self._queue, self._ranks, self._at
         turn = self._pack(given) if self._packing.active else None
+        if self._near and ranks.available:
+            self._give_near(given)
         if not queue or not ranks.available:
             return
         while queue and ranks.available:
@@ -621,11 +627,29 @@ class Dispatcher:
             needs.environment,
             holding.slots,
             gpus,
+            objects=needs.objects,
             ranks=needs.ranks,
             nodes=[*holding.nodes] if holding.nodes else None,
         )
         self._hand(manager, task, Task(task.task, task.attempt, task.function, task.payload, told), given)
         self._place(manager)
+
+    def _give_near(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
+        """Give tasks to managers that have what they use, where a worker is idle there; the others take their turn."""
+        near, self._near = self._near, []
+        for task in near:
+            key = (task.task, task.attempt)
+            assert task.needs is not None
+            manager = self.managers.get(task.needs.near)
+            if manager is None or key not in self._queue.keys or manager.used >= manager.slots:
+                continue
+            if self._ranks.rank_of(manager) == NOWHERE:
+                continue
+            if self._queue.first_priority() > task.needs.priority:
+                continue
+            self._queue.withdraw([key])
+            self._hand(manager, task, task, given)
+            self._place(manager)
 
     def cut(self, assignment: Assignment) -> None:
         """Tasks could not be sent, because the manager's connection is gone: queue them again.

@@ -28,7 +28,7 @@ from flowlib.executors.high_throughput.needs import (
 )
 from flowlib.executors.high_throughput.parameters import Checks, known_options_only, parameter_names
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
-from flowlib.serialize.arguments import dump_call
+from flowlib.serialize.arguments import ApartCall, dump_apart
 from flowlib.units import parse_size
 
 if TYPE_CHECKING:
@@ -67,6 +67,12 @@ class HighThroughputExecutor(FlowlibExecutor):
         max_tasks_per_worker: Tasks after which a worker is replaced by a fresh one; None for never.
         max_memory_per_worker: GB that a worker may keep after a task; one that keeps more, because of a leak say, is
             replaced. None for any amount.
+        object_threshold: Size, as bytes or text, from which on an array or other buffer among the arguments, and a
+            result, is stored once per node instead of travelling with each task. None for never; ``flowlib.put``
+            works all the same.
+        object_memory: Memory, as bytes or text, that stored objects may take on a node, and in the script's process;
+            what is more goes to disk. None for three tenths of the memory there is.
+        object_directory: Directory on the nodes' own disks for what is more; None for the usual temporary directory.
         max_workers_per_node: Most workers on a node; None for as many as it has room for.
         cpu_affinity: How workers are bound to CPUs: "none", "block", "block-reverse", "alternating" or
             "list:0-3:4-7".
@@ -106,6 +112,7 @@ class HighThroughputExecutor(FlowlibExecutor):
     """
 
     forwards_pickled = True
+    shares_objects = True
     short_way = True
     """Whether managers on this machine are reached without ZeroMQ; see ``local``."""
     interchange_restarts = 3
@@ -154,6 +161,9 @@ class HighThroughputExecutor(FlowlibExecutor):
         shared_accelerators: bool = False,
         disk_per_node: int | str | None = None,
         labels: Mapping[str, float] | None = None,
+        object_threshold: int | str | None = "1MB",
+        object_memory: int | str | None = None,
+        object_directory: str | None = None,
     ) -> None:
         check = Checks(type(self).__name__)
         check.text("label", label)
@@ -170,6 +180,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         check.number("kill_grace", kill_grace)
         check.number("max_tasks_per_worker", max_tasks_per_worker, least=1, whole=True, none=True)
         check.number("max_memory_per_worker", max_memory_per_worker, above=True, none=True)
+        check.text("object_directory", object_directory, none=True)
         if enforce_memory and mem_per_worker is None:
             raise ValueError(
                 f"{type(self).__name__}(enforce_memory=True) needs mem_per_worker, the GB that each worker may use"
@@ -250,6 +261,9 @@ class HighThroughputExecutor(FlowlibExecutor):
         self.max_tasks_per_worker = max_tasks_per_worker
         self.max_memory_per_worker = max_memory_per_worker
         self.shared_accelerators = shared_accelerators
+        self.object_threshold = None if object_threshold is None else parse_size(object_threshold, "object_threshold")
+        self.object_memory = None if object_memory is None else parse_size(object_memory, "object_memory")
+        self.object_directory = object_directory
 
         self.emit = discard
         self._session: Session | None = None
@@ -328,7 +342,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         session = self._session or self._here()
         name = record.app.name
         number = session.functions.number(func, name)
-        payload = dump_call(args, kwargs, name)
+        payload = dump_apart(args, kwargs, name, session.objects.keeper)
         needs = None
         # A further try avoids the places of those before.
         if (
@@ -338,7 +352,10 @@ class HighThroughputExecutor(FlowlibExecutor):
             or record.options.priority is not None
         ):
             needs = self._needs(record)
-        session.client.launch(record, m.Task(record.id, attempt, number, payload, needs))
+        if type(payload) is ApartCall:
+            needs = session.objects.hold((record.id, attempt), payload, needs)
+            payload = payload.payload
+        session.client.launch(record, m.Task(record.id, attempt, number, payload, needs))  # type: ignore[arg-type]
 
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
@@ -363,14 +380,17 @@ class HighThroughputExecutor(FlowlibExecutor):
         self.validate_resources(resource_specification)
         name = getattr(func, "__name__", type(func).__name__)
         number = session.functions.number(func, name)
-        payload = dump_call(args, kwargs, name)
+        payload = dump_apart(args, kwargs, name, session.objects.keeper)
         needs = None
         if resource_specification:
             needs = self._needs_for(resource_specification)
         task = next(self._own_tasks)
-        direct = session.direct(func)
+        if type(payload) is ApartCall:
+            needs = session.objects.hold((task, 0), payload, needs)
+            payload = payload.payload
+        direct = session.direct(func, task)
         direct.future.flowlib_executor_task_id = task  # type: ignore[attr-defined]
-        session.client.launch(direct, m.Task(task, 0, number, payload, needs))
+        session.client.launch(direct, m.Task(task, 0, number, payload, needs))  # type: ignore[arg-type]
         return direct.future
 
     def _needs(self, record: TaskRecord) -> m.Needs | None:
@@ -384,7 +404,10 @@ class HighThroughputExecutor(FlowlibExecutor):
     def cancel(self, record: TaskRecord, attempt: int) -> bool:
         """Withdraw an attempt that no worker has begun; see the base class."""
         session = self._session
-        return session is not None and session.client.cancel((record.id, attempt))
+        if session is None or not session.client.cancel((record.id, attempt)):
+            return False
+        session.objects.held.pop((record.id, attempt), None)
+        return True
 
     def kill(self, record: TaskRecord, attempt: int, grace: float) -> bool:
         """End an attempt, and what it has started, by SIGTERM and SIGKILL; see the base class."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from flowlib.executors.high_throughput import affinity, allocation, node
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.block import Block
 from flowlib.version import VERSION
+
+OBJECT_SHARE = 0.3
+"""Part of a node's memory that stored objects may take, if nothing else is said."""
 
 
 class Facts:
@@ -59,6 +63,8 @@ class Facts:
             self._flavours = allocation.find_flavours()
         enforced = block.enforce_memory and block.mem_per_worker
         self.share = int(block.mem_per_worker * node.GB) if enforced and block.mem_per_worker else None
+        self.object_memory = block.object_memory or int(self._memory * OBJECT_SHARE)
+        self.object_directory = block.object_directory or tempfile.gettempdir()
         self._worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
 
     def worker_log(self, rank: int) -> str:
@@ -130,4 +136,5 @@ class Facts:
             most_memory=None if most is None else int(most * 1e9),
             launcher=block.mpi_launcher,
             flavours=self._flavours,
+            large=block.object_threshold,
         )

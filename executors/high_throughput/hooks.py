@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from flowlib.executors.high_throughput import messages as m
 
 Outcome = Any
 Ended = tuple[Any, int, Outcome]
 """Owner, attempt and outcome."""
+
+
+class ObjectHooks(Protocol):
+    """What a client tells of stored objects, in the I/O thread."""
+
+    def hear(self, message: Any, frames: Sequence[Any]) -> None:
+        """A manager says something about them."""
+
+    def adopt(self, result: m.Result) -> Outcome:
+        """A task's value is one; the outcome that stands for it."""
+
+    def unwanted(self, result: m.Result) -> None:
+        """The same of a task that nobody waits for."""
 
 
 class Hooks:
@@ -25,9 +38,10 @@ class Hooks:
             0. Returns above what to call it again.
         broken: The client is at its end, because of this. At most once, perhaps in another thread.
         replaced: The interchange was replaced, because of this. Returns what the new one must be told first.
+        objects: What is done about stored objects.
     """
 
-    __slots__ = ("broken", "ended", "manager_changed", "noted", "pressed", "replaced", "report", "running")
+    __slots__ = ("broken", "ended", "manager_changed", "noted", "objects", "pressed", "replaced", "report", "running")
 
     def __init__(
         self,
@@ -39,6 +53,7 @@ class Hooks:
         pressed: Callable[[int], int],
         broken: Callable[[BaseException], None],
         replaced: Callable[[BaseException], list[m.Message]],
+        objects: ObjectHooks,
     ) -> None:
         self.report = report
         self.ended = ended
@@ -48,3 +63,4 @@ class Hooks:
         self.pressed = pressed
         self.broken = broken
         self.replaced = replaced
+        self.objects = objects

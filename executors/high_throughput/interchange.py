@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from flowlib.executors.high_throughput import messages as m
-from flowlib.executors.high_throughput import whereabouts
+from flowlib.executors.high_throughput import relay, whereabouts
 from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Registration
 from flowlib.executors.high_throughput.doors import Door, Letter, LocalDoor, Payload, RemoteDoor
 from flowlib.executors.high_throughput.health import Health
@@ -266,6 +266,8 @@ class Interchange:
                 return False
             elif kind in self._from_driver:
                 self._from_driver[kind](message)
+            elif kind in relay.KINDS:
+                relay.from_driver(message, frames, self._send_frames)
             else:
                 log.error("the driver sent a message of kind %s, which is none for an interchange", kind.__name__)
         return True
@@ -379,11 +381,17 @@ class Interchange:
             self._link.send([bytes(letter.header)])
         elif type(message) in self._from_manager:
             self._from_manager[type(message)](name, message)
+        elif type(message) in relay.KINDS:
+            # A result that it speaks of has to be there before.
+            self._flush_answers()
+            self._link.send(relay.from_manager(name, message, letter.attachments))
         else:
             self._complain("manager %s sent a %s, which is none for an interchange", name, type(message).__name__)
 
     def _finish(self, name: str, results: list[m.Result], now: float) -> None:
         accepted = self._core.finish(name, results, now)
+        if len(accepted) < len(results):
+            self._tell_unwanted(name, results, accepted)
         if accepted:
             self._look_at_health(name, accepted, now)
             gathered = self._answers.get(name)
@@ -391,6 +399,12 @@ class Interchange:
                 self._answers[name] = accepted
             else:
                 gathered += accepted
+
+    def _tell_unwanted(self, name: str, results: list[m.Result], accepted: list[m.Result]) -> None:
+        keys = relay.unwanted(results, accepted)
+        if keys:
+            # They may have come twice, and then they are wanted: the driver knows.
+            self._tell(m.Holding(keys, name))
 
     def _look_at_health(self, name: str, results: list[m.Result], now: float) -> None:
         manager = self._core.managers.get(name)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flowlib.executors.high_throughput import local, outbox, processes
+from flowlib.executors.high_throughput import local, outbox, processes, relay
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.block import Block, read_block
@@ -42,6 +42,7 @@ from flowlib.executors.high_throughput.facts import Facts
 from flowlib.executors.high_throughput.local import LocalConnection
 from flowlib.executors.high_throughput.manager_core import ManagerCore
 from flowlib.executors.high_throughput.manager_orders import Batch, Cause, Collect, Look, Revoke, Terminate, Weigh
+from flowlib.executors.high_throughput.node_objects import NodeObjects
 from flowlib.executors.high_throughput.pool import Pool, WorkerProcess
 from flowlib.executors.high_throughput.unconfirmed import Unconfirmed
 
@@ -102,10 +103,13 @@ class Manager:
         # The template's imports run beside the search for an address.
         self._pool = Pool(self, facts.slots)
         self._connection = self._connect()
+        self._objects = NodeObjects(
+            self._connection.send, facts.name, facts.host, facts.object_memory, facts.object_directory
+        )
         self._from_interchange: dict[type, Callable[[Any], None]] = {
             m.Registered: self._on_registered,
             m.Rejected: lambda message: self._end(REJECTED, f"the interchange refuses this manager: {message.reason}"),
-            m.Cancel: lambda message: self._core.cancel(message.tasks, self._now, message.grace),
+            m.Cancel: self._on_cancel,
             m.Drain: lambda message: self._drain(message.reason or "the interchange asked for it"),
             m.Shutdown: lambda message: self._end(0, message.reason or "the interchange asked for it"),
             m.Forget: self._on_forget,
@@ -145,8 +149,9 @@ class Manager:
         """Wait for something, and do all that follows from it."""
         connection, core, pool, contact = self._connection, self._core, self._pool, self._contact
         asleep_from = time.monotonic()
+        objects_at = self._objects.wake_at()
         due = (contact.check_at, core.wake_at(), core.tell_at, pool.wake_at(), self._leave_at, self._drain_at)
-        wake_at = min(at for at in due if at is not None)
+        wake_at = min(at for at in (*due, objects_at) if at is not None)
         timeout = 0.0 if connection.readable() else max(0.0, wake_at - asleep_from)
         events = self._selector.select(timeout)
         now = self._now = time.monotonic()
@@ -161,7 +166,7 @@ class Manager:
         for batch in core.assign(now):
             self._hand_out(batch)
         self._tell_results()
-        if core.draining and not len(core):
+        if core.draining and not len(core) and self._objects.may_end(now):
             self._end(0, self._reason)
 
     def watch(self, fd: int, call: Callable[[], None], writing: bool = False) -> None:
@@ -197,6 +202,7 @@ class Manager:
             self._drain_at = None
             self._drain(f"its drain_period of {self._block.drain_period:g} s is over")
         self._pool.tick(now, contact.threshold)
+        self._objects.tick(now)
         self._core.tick(now)
         if self._core.tell_at is not None and now >= self._core.tell_at:
             begun = self._core.begun(self._started, now)
@@ -235,6 +241,7 @@ class Manager:
             log.info("takes no more tasks: %s", reason)
             self._reason = reason
             self._core.drain(self._now)
+            self._withdraw(self._objects.waiting())
             self._tell(m.Drain(reason))
 
     def _finish(self) -> None:
@@ -248,6 +255,7 @@ class Manager:
             for rank in range(self._facts.slots):
                 self._collect(rank)
         lost, unstarted = self._core.abandon(self._started)
+        unstarted = unstarted + self._objects.withdraw(self._objects.waiting())
         self._pool.page.close()
         if broken:
             # One of these may be what it cannot stand, and must not go on to the next manager for ever.
@@ -260,6 +268,7 @@ class Manager:
         self._tell_answers()
         self._tell_results()
         self._tell(m.Goodbye(self._reason))
+        self._objects.close()
         self._connection.close(0 if self._contact.connection_lost else LINGER)
         self._selector.close()
         self._wake.close()
@@ -303,10 +312,12 @@ class Manager:
         log.info("connected to %s", self._connection.address)
         self._contact.connected(self._now)
         # What may not have arrived counts as still here, and arrives now.
-        self._tell(self._facts.registration([*self._core.keys(), *self._unconfirmed.keys()]))
+        keys = [*self._core.keys(), *self._objects.waiting(), *self._unconfirmed.keys()]
+        self._tell(self._facts.registration(keys))
         for frames in self._unconfirmed.frames():
             self._connection.send(frames)
         self._core.tell_again(self._now)
+        self._objects.connected(self._now)
         if self._core.draining:
             self._tell(m.Drain(self._reason))
 
@@ -331,6 +342,9 @@ class Manager:
                 self._take(message, frames)
             elif type(message) in self._from_interchange:
                 self._from_interchange[type(message)](message)
+            elif type(message) in relay.KINDS:
+                self._objects.hear(message, frames, self._now)
+                self._take_ready()
             else:
                 log.error("the interchange sent a %s, which is none for a manager", type(message).__name__)
 
@@ -342,7 +356,34 @@ class Manager:
             for task in message.tasks:
                 if type(task.payload) is int:
                     task.payload = frames[task.payload + 1]
-        self._core.add(message.tasks)
+        tasks = message.tasks
+        using = [task for task in tasks if task.needs is not None and task.needs.objects]
+        if using and not self._core.draining:
+            self._objects.take(using, self._now)
+            self._take_ready()
+            tasks = [task for task in tasks if task.needs is None or not task.needs.objects]
+        self._core.add(tasks)
+
+    def _take_ready(self) -> None:
+        """Take in the tasks whose objects are here now, or cannot be had."""
+        objects = self._objects
+        if objects.ready:
+            ready, objects.ready = objects.ready, []
+            self._core.add(ready)
+        if objects.failed:
+            self._results += objects.failed
+            objects.failed = []
+
+    def _on_cancel(self, message: m.Cancel) -> None:
+        gone = self._withdraw(message.tasks)
+        keys = [key for key in message.tasks if key not in gone] if gone else message.tasks
+        self._core.cancel(keys, self._now, message.grace)
+
+    def _withdraw(self, keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Give back those of these tasks that wait for objects; which those are."""
+        gone = self._objects.withdraw(keys)
+        self._results += [m.Result(task, attempt, m.Status.WITHDRAWN) for task, attempt in gone]
+        return gone
 
     def _on_forget(self, message: m.Forget) -> None:
         for function in message.functions:
@@ -358,6 +399,8 @@ class Manager:
         if not self._results:
             return
         results, self._results = self._results, []
+        if self._objects.busy:
+            self._objects.answered(results)
         frames: list[Any] = [b""]
         for result in results:
             payload: Any = result.payload
@@ -391,6 +434,8 @@ class Manager:
             self._results += self._core.finish(worker.rank, message.results, self._now)
         elif isinstance(message, m.Note):
             self._connection.send(frames)
+        elif isinstance(message, m.Reserve):
+            self._pool.send(worker, [m.encode(self._objects.reserve(worker.rank, message.size))])
         elif isinstance(message, m.Ready):
             worker.ready = True
             worker.due_at = None
@@ -426,6 +471,9 @@ class Manager:
                 "worker %d (process %d) ended with task %d, try %d: %s",
                 *(rank, worker.pid, task.task, task.attempt, worker.verdict or describe(death)),
             )
+        if self._objects.busy:
+            self._objects.answered(self._results)
+            self._objects.worker_gone(rank)
         if self._exit is None:
             self._spawn_again(rank)
 
@@ -507,7 +555,10 @@ class Manager:
                 tasks[i] = m.Task(task.task, task.attempt, task.function, len(frames) - 1, task.needs)
                 frames.append(payload)
         bodies = self._bodies
-        frames[0] = m.encode(m.Tasks(tasks, [bodies[number] for number in batch.functions if number in bodies]))
+        sent = m.Tasks(tasks, [bodies[number] for number in batch.functions if number in bodies])
+        if self._objects.pins:
+            sent.places = self._objects.places(tasks)
+        frames[0] = m.encode(sent)
         self._pool.send(self._pool.workers[batch.rank], frames)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Number of this protocol; managers and interchanges with different numbers refuse each other."""
 
 INLINE_LIMIT = 16 * 1024
@@ -54,6 +54,36 @@ class Status(IntEnum):
     """Cancelled, or taken back before it started. No payload."""
     REFUSED = 5
     """Can never run here; ``Failure``. Not retried."""
+    STORED = 6
+    """OK, and the value is a stored object on the node; the payload is a ``StoredResult``."""
+
+
+class Object(msgspec.Struct, array_like=True, gc=False):
+    """A stored object (see ``flowlib.store``) that a task uses.
+
+    Attributes:
+        key: Its id.
+        size: Its bytes.
+    """
+
+    key: bytes
+    size: int
+
+
+class StoredResult(msgspec.Struct, array_like=True, gc=False):
+    """A result that stays on the node where it was made.
+
+    Attributes:
+        key: Id of the object.
+        size: Its bytes.
+        manager: Who has it.
+        host: Where that is.
+    """
+
+    key: bytes
+    size: int
+    manager: str
+    host: str
 
 
 class Ranks(msgspec.Struct, array_like=True, omit_defaults=True):
@@ -84,6 +114,8 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
         firm: Whether it waits for a while for a place elsewhere.
         ranks: Its processes, if it starts an MPI program.
         nodes: Names of the nodes that it has; set by the interchange.
+        objects: Stored objects that it uses.
+        near: The manager that has the largest of them, if one has; "" otherwise.
     """
 
     priority: float = 0.0
@@ -96,6 +128,8 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
     firm: bool = False
     ranks: Ranks | None = None
     nodes: list[str] | None = None
+    objects: list[Object] | None = None
+    near: str = ""
 
 
 class Function(msgspec.Struct, array_like=True):
@@ -162,11 +196,13 @@ class Tasks(msgspec.Struct, array_like=True, tag=1):
         tasks: The tasks.
         functions: The bodies.
         confirmed: From the interchange: the manager's ``Results`` up to this number have reached the driver.
+        places: From the manager to a worker: where the objects that the tasks use are, as ``(id, path, size)``.
     """
 
     tasks: list[Task]
     functions: list[Function] = []
     confirmed: int = 0
+    places: list[tuple[bytes, str, int]] = []
 
 
 class Results(msgspec.Struct, array_like=True, tag=2):
@@ -232,6 +268,82 @@ class Note(msgspec.Struct, array_like=True, tag=6):
     kind: str
     body: bytes
     time: float
+
+
+# Stored objects. Managers and driver ask each other for pieces; the interchange passes on and remembers nothing. In a
+# message to or from a manager the interchange fills in that manager's name.
+
+
+class Want(msgspec.Struct, array_like=True, tag=10):
+    """Asks for pieces of objects; each is answered by a ``Piece``, or all of an object by ``Found`` or ``Gone``.
+
+    Attributes:
+        pieces: ``(object, offset, length)``.
+        manager: Who asks, or whom the driver asks.
+        host: The machine of the asking side.
+        copy: Whether ``Found`` will not do, because what it named could not be opened.
+    """
+
+    pieces: list[tuple[bytes, int, int]]
+    manager: str = ""
+    host: str = ""
+    copy: bool = False
+
+
+class Piece(msgspec.Struct, array_like=True, tag=11):
+    """A piece of an object, which is the message's attachment.
+
+    Attributes:
+        key: The object.
+        offset: Where the piece begins.
+        manager: Whom it goes to or comes from.
+    """
+
+    key: bytes
+    offset: int
+    manager: str = ""
+
+
+class Found(msgspec.Struct, array_like=True, tag=12):
+    """An object can be opened on the asker's own machine.
+
+    Attributes:
+        key: The object.
+        path: Where.
+        manager: Whom this goes to or comes from.
+    """
+
+    key: bytes
+    path: str
+    manager: str = ""
+
+
+class Gone(msgspec.Struct, array_like=True, tag=13):
+    """Objects that were asked for cannot be had.
+
+    Attributes:
+        keys: The objects.
+        reason: Why.
+        manager: Whom this goes to or comes from.
+    """
+
+    keys: list[bytes]
+    reason: str
+    manager: str = ""
+
+
+class Free(msgspec.Struct, array_like=True, tag=14):
+    """Nobody will ask these managers for these objects any more."""
+
+    keys: list[bytes]
+    managers: list[str]
+
+
+class Holding(msgspec.Struct, array_like=True, tag=15):
+    """A manager has these objects; it says so on each new connection."""
+
+    keys: list[bytes]
+    manager: str = ""
 
 
 class Drain(msgspec.Struct, array_like=True, tag=7):
@@ -474,6 +586,7 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
         most_memory: Bytes of memory that it may keep after a task; None for no limit.
         launcher: What starts MPI programs; "" if its tasks start none.
         flavours: What ``mpiexec`` and ``mpirun`` are; see ``mpi_prefixes``.
+        large: Bytes from which on a result is stored as an object; 0 for never.
     """
 
     rank: int
@@ -491,6 +604,25 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
     most_memory: int | None = None
     launcher: str = ""
     flavours: dict[str, str] = {}
+    large: int = 0
+
+
+class Reserve(msgspec.Struct, array_like=True, tag=63):
+    """A worker asks for memory for a result; answered by ``Reserved``."""
+
+    size: int
+
+
+class Reserved(msgspec.Struct, array_like=True, tag=64):
+    """Memory for a result.
+
+    Attributes:
+        key: Id of the new object; b"" if there is no room.
+        path: Where it can be opened.
+    """
+
+    key: bytes = b""
+    path: str = ""
 
 
 class Ready(msgspec.Struct, array_like=True, tag=61):
@@ -531,9 +663,18 @@ Message = (
     | WorkerSetup
     | Ready
     | Retiring
+    | Want
+    | Piece
+    | Found
+    | Gone
+    | Free
+    | Holding
+    | Reserve
+    | Reserved
 )
 
 _encoder = msgspec.msgpack.Encoder()
+_stored: msgspec.msgpack.Decoder[StoredResult] = msgspec.msgpack.Decoder(StoredResult)
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 
@@ -549,3 +690,13 @@ def decode(header: bytes | bytearray | memoryview) -> Message:
         msgspec.DecodeError: The bytes are no message of this protocol.
     """
     return _decoder.decode(header)
+
+
+def encode_stored(stored: StoredResult) -> bytes:
+    """The payload of a result with status STORED."""
+    return _encoder.encode(stored)
+
+
+def decode_stored(payload: bytes | memoryview) -> StoredResult:
+    """What such a payload says."""
+    return _stored.decode(payload)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -19,13 +20,15 @@ from flowlib.dataflow.outcomes import Failed
 from flowlib.errors import ExecutorError, VersionMismatch
 from flowlib.events.schema import Code
 from flowlib.executors.blocks import BlockManager
-from flowlib.executors.high_throughput import keys, launch, reach
+from flowlib.executors.high_throughput import keys, launch, node, reach
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.client import Client
+from flowlib.executors.high_throughput.facts import OBJECT_SHARE
 from flowlib.executors.high_throughput.fleet import Fleet
 from flowlib.executors.high_throughput.functions import Functions
 from flowlib.executors.high_throughput.hooks import Ended, Hooks
 from flowlib.executors.high_throughput.local import new_name
+from flowlib.executors.high_throughput.objects import Objects
 from flowlib.executors.high_throughput.whereabouts import place_of
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.providers.base import safe_name
@@ -41,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 SHUTDOWN = 5.0
 """Seconds that a shutdown takes at most."""
+BRING_HOME = 8.0
+"""Seconds that the fetching of large results takes at most before that."""
 _PORT_WAIT = 60.0
 _TEXT = 2000
 _PATIENCE = 3.0
@@ -55,12 +60,14 @@ class Direct:
 
     Attributes:
         future: Its future.
+        task: Its number.
         func: Kept, so that its body stays known as long as the call is out.
     """
 
-    __slots__ = ("func", "future")
+    __slots__ = ("func", "future", "task")
 
-    def __init__(self, func: Callable[..., Any]) -> None:
+    def __init__(self, func: Callable[..., Any], task: int) -> None:
+        self.task = task
         self.future: Future[Any] = Future()
         self.future.set_running_or_notify_cancel()
         self.func = func
@@ -76,6 +83,11 @@ class Direct:
             self.future.set_exception(e)
         else:
             self.future.set_result(value)
+
+
+def _task_of(owner: Any) -> int:
+    task: int = owner.task if type(owner) is Direct else owner.id
+    return task
 
 
 def _handling(handler: bool | ErrorHandler) -> bool | ErrorHandler:
@@ -112,6 +124,12 @@ class Session:
         self._pressed_above = 0
         os.makedirs(executor.logdir, mode=0o700, exist_ok=True)
         module = "flowlib.executors.high_throughput.interchange"
+        objects = Objects(
+            self._send,
+            executor.object_threshold,
+            executor.object_memory or int(node.count_memory(os.environ) * OBJECT_SHARE),
+            executor.object_directory,
+        )
         self.client = Client(
             label=self.label,
             command=executor.interchange_launch_cmd or [sys.executable, "-m", module],
@@ -130,9 +148,11 @@ class Session:
                 pressed=self._on_pressed,
                 broken=self._on_broken,
                 replaced=self._on_replaced,
+                objects=objects,
             ),
         )
         self.functions = Functions(self.client.send)
+        self.objects = objects
         provider = executor.provider
         self.blocks = BlockManager(
             label=self.label,
@@ -156,14 +176,21 @@ class Session:
             script_dir=os.path.join(os.path.abspath(executor.run_dir), "submit_scripts"),
         )
 
+    def _send(self, message: Any) -> None:
+        self.client.send(message)
+
     def start(self) -> None:
         """Start the interchange and the first blocks; waits for neither."""
         self.client.start()
+        self.objects.start()
         self._emit((int(Code.INTERCHANGE), time.time(), self._index, "started", self.client.pid, "", ""))
         self.blocks.start()
 
     def close(self) -> None:
         """End everything; takes ``SHUTDOWN`` seconds at most."""
+        if self.client.error is None and threading.main_thread().is_alive():
+            # At the interpreter's end nobody will ask any more.
+            self.objects.bring_home(BRING_HOME)
         deadline = time.monotonic() + SHUTDOWN
         # The managers end while the blocks are being cancelled.
         self.client.end()
@@ -173,15 +200,16 @@ class Session:
                 owner.end(Failed(ExecutorError(self.label, "was shut down before the task ended")))
         if self._directs is not None:
             self._directs.close(max(0.0, deadline - time.monotonic()))
+        self.objects.close()
         self._emit((int(Code.INTERCHANGE), time.time(), self._index, "ended", self.client.pid, "", ""))
         if left:
             logger.error("%s: blocks %s are not known to have ended", self.label, ", ".join(left))
 
-    def direct(self, func: Callable[..., Any]) -> Direct:
+    def direct(self, func: Callable[..., Any], task: int) -> Direct:
         """A call without a kernel."""
         if self._directs is None:
             self._directs = Crew(f"flowlib-submit-{self.label}", 1)
-        return Direct(func)
+        return Direct(func, task)
 
     def whereabouts(self, key: tuple[int, int]) -> Place | None:
         """Where an attempt is, by the interchange and the provider; None if they cannot tell."""
@@ -215,6 +243,8 @@ class Session:
         )
 
     def _report(self, batch: list[Ended]) -> None:
+        if self.objects.held:
+            self.objects.release(batch, _task_of)
         directs = self._directs
         if directs is not None:
             for owner, _, outcome in batch:
@@ -264,6 +294,7 @@ class Session:
 
     def _on_manager(self, change: m.ManagerChanged) -> None:
         member = self.fleet.changed(change)
+        self.objects.manager_changed(change)
         details: dict[str, Any] = {}
         facts = change.details
         if facts is not None:
@@ -370,6 +401,9 @@ class Session:
             "labels": executor.labels,
             "mpi_launcher": executor.mpi_launcher if executor.enable_mpi_mode else "",
             "hostfile": executor.hostfile,
+            "object_threshold": executor.object_threshold or 0,
+            "object_memory": executor.object_memory or 0,
+            "object_directory": executor.object_directory or "",
             "drain_period": executor.drain_period,
             "address_probe_timeout": executor.address_probe_timeout or 30,
             "debug": executor.worker_debug,

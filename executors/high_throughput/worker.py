@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic, time
 from types import FrameType
@@ -33,8 +34,12 @@ from flowlib.executors.high_throughput.node import usable_cpus
 from flowlib.executors.high_throughput.outbox import LARGEST, Outbox, message
 from flowlib.executors.high_throughput.processes import resident
 from flowlib.executors.high_throughput.wear import Wear
-from flowlib.serialize.execute import execute, report, set_place
+from flowlib.serialize.execute import execute, report, results_apart, set_place
 from flowlib.serialize.functions import decode_function
+from flowlib.serialize.values import Packed
+from flowlib.store import shelf
+from flowlib.store.packing import pack
+from flowlib.store.segments import Segment
 
 SETUP_PATIENCE = 30.0
 """Seconds in which the manager must say what this worker is to be."""
@@ -44,7 +49,9 @@ HOLD = 0.001
 """Seconds for which small results of short tasks may wait for each other."""
 
 _encode = msgspec.msgpack.Encoder().encode
+_OK = int(m.Status.OK)
 _RAISED = int(m.Status.RAISED)
+_STORED = int(m.Status.STORED)
 _WITHDRAWN = int(m.Status.WITHDRAWN)
 
 
@@ -77,6 +84,9 @@ class Worker:
         # A thread of the task may send a note while the main thread does.
         self._lock = threading.Lock()
         self._number = 0
+        # What came while an answer was waited for.
+        self._waiting: deque[Frames] = deque()
+        self._manager = ""
         self._bodies: dict[int, m.Function] = {}
         self._functions: dict[int, tuple[Callable[..., Any], str]] = {}
         self._task = (-1, -1)
@@ -140,6 +150,8 @@ class Worker:
         set_place(self._host, self._rank, setup.log)
         self._label = setup.label
         self._setup = setup
+        self._manager = setup.manager
+        results_apart(setup.large or None)
         self._cores = len(setup.cores) or max(1, len(usable_cpus()) // max(1, setup.slots))
         self._gpus = tuple(setup.gpus)
         self._hygiene = Hygiene(log, null)
@@ -165,6 +177,9 @@ class Worker:
             os._exit(0)
 
     def _receive(self) -> list[Frames]:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, deque()
+            return [*waiting]
         while True:
             if self._poll.poll(_SLICE_MS):
                 messages = self._receive_some()
@@ -201,6 +216,8 @@ class Worker:
             self._bodies[function.function] = function
         cells, started, revoked = self._cells, self._started_cell, self._revoked_cell
         skipped: list[m.Result] = []
+        if tasks.places:
+            shelf.learn(tasks.places)
         left = len(tasks.tasks)
         for task in tasks.tasks:
             left -= 1
@@ -217,6 +234,8 @@ class Worker:
         if skipped:
             self._flush()
             self._send([m.encode(m.Results(skipped))])
+        if tasks.places:
+            shelf.forget()
 
     def _flush(self) -> None:
         """Send what is in the outbox."""
@@ -230,6 +249,7 @@ class Worker:
         self._cells[self._began_cell] = int(began * 1e6)
         self._task = (task.task, task.attempt)
         needs = task.needs
+        value: bytes | Packed
         try:
             func, name = self._functions.get(task.function) or self._load(task.function)
         except Exception as e:  # noqa: BLE001  # rebuilding a function runs user code; it becomes the task's failure
@@ -276,6 +296,8 @@ class Worker:
         hold = left and ended - self._flushed < HOLD
         if hold:
             retiring = retiring or self._clean()
+        if not isinstance(value, bytes):
+            status, value = self._store(value)
         large = len(value) > m.INLINE_LIMIT
         result = _encode(m.Result(task.task, task.attempt, status, 0 if large else value, began, ended, self._rank))
         outbox = self._outbox
@@ -317,6 +339,39 @@ class Worker:
         if wide is not self._wide:
             os.sched_setaffinity(0, self._all_cpus if wide else self._own_cpus)
             self._wide = wide
+
+    def _store(self, value: Packed) -> tuple[int, bytes]:
+        """Put a large result into memory of the node; status and payload that say where it is.
+
+        Where there is no room for it, it travels with the message as small ones do.
+        """
+        parts = pack(value.body, value.buffers)
+        size = sum(map(len, parts))
+        self._send([m.encode(m.Reserve(size))])
+        reserved = self._await_reserved()
+        if reserved.key:
+            try:
+                Segment.open(reserved.path, reserved.key, size, writing=True).write(parts)
+            except OSError as e:
+                print(f"flowlib: a result of {size} bytes cannot be stored: {e}", file=sys.stderr)
+            else:
+                return _STORED, m.encode_stored(m.StoredResult(reserved.key, size, self._manager, self._host))
+        return _OK, b"".join(parts)
+
+    def _await_reserved(self) -> m.Reserved:
+        # The manager answers as long as it lives, and ends this process when it does not.
+        while True:
+            if not self._poll.poll(_SLICE_MS):
+                continue
+            answer: m.Reserved | None = None
+            for frames in self._receive_some():
+                message = m.decode(frames[0])
+                if isinstance(message, m.Reserved):
+                    answer = message
+                else:
+                    self._waiting.append(frames)
+            if answer is not None:
+                return answer
 
     def _tidy(self, step: Callable[[], str | None]) -> str | None:
         """Do a part of the cleaning; why this worker has to end, if it has."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from flowlib.dataflow.futures import AppFuture, JoinedValues, LiftedFuture
 from flowlib.dataflow.outcomes import Returned
+from flowlib.store.refs import ObjectRef
 
 _ATOMS: frozenset[type] = frozenset(
     {
@@ -166,6 +167,8 @@ def pickled_of(future: Future[Any]) -> Any:
     """The value of a future that is done; as its pickled outcome where it came from another process."""
     if isinstance(future, AppFuture) and not isinstance(future, LiftedFuture):
         return _portable(future._outcome)
+    if isinstance(future, ObjectRef):
+        return _portable(future._get_outcome())
     return future.result(0)
 
 

@@ -39,6 +39,7 @@ from flowlib.dataflow.unseen import Unseen
 from flowlib.errors import FlowlibError, InternalConsistencyError, JoinError, NoDataFlowKernelError
 from flowlib.events import discard
 from flowlib.events.schema import Code
+from flowlib.store.refs import ObjectRef
 
 if TYPE_CHECKING:
     from flowlib.config import Config
@@ -179,6 +180,9 @@ class Engine:
             origin: Future[Any] = future
             while isinstance(origin, DataFuture):
                 origin = origin.parent
+            if type(origin) is ObjectRef:
+                # There from the start.
+                continue
             if isinstance(origin, AppFuture) and origin._record.kernel is record.kernel:
                 parents.append(origin._record)
             else:

@@ -265,3 +265,10 @@ def load_value(payload: bytes, definitions: list[Any]) -> Any:
     from flowlib.serialize import plugins
 
     return plugins.load(payload)
+
+
+def load_object(key: bytes) -> Any:
+    """The value of a stored object."""
+    from flowlib.store.shelf import load_object
+
+    return load_object(key)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flowlib.calling import run_call
-from flowlib.errors import AppAborted, AppException, DeserializationError
+from flowlib.errors import AppAborted, AppException, DeserializationError, ObjectLost
 from flowlib.serialize.arguments import load_call
 from flowlib.serialize.envelope import Failure, capture, encode_failure
-from flowlib.serialize.values import dump_value
+from flowlib.serialize.values import NEVER, Packed, dump_result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,7 @@ RAISED = 1
 _host = ""
 _worker = -1
 _log = ""
+_large = NEVER
 
 _LAST_RESORT = encode_failure(
     Failure(
@@ -46,7 +47,13 @@ def set_place(host: str, worker: int, log: str) -> None:
     _host, _worker, _log = host, worker, log
 
 
-def execute(func: Callable[..., Any], payload: bytes | memoryview) -> tuple[int, bytes]:
+def results_apart(threshold: int | None) -> None:
+    """Say from how many bytes on results of this process are objects of their own; None for never."""
+    global _large
+    _large = NEVER if threshold is None else threshold
+
+
+def execute(func: Callable[..., Any], payload: bytes | memoryview) -> tuple[int, bytes | Packed]:
     """Run one task.
 
     Args:
@@ -54,14 +61,14 @@ def execute(func: Callable[..., Any], payload: bytes | memoryview) -> tuple[int,
         payload: Its pickled arguments.
 
     Returns:
-        ``OK`` and the pickled value, or ``RAISED`` and an encoded ``Failure``. Nothing that user code raises leaves
-        this function.
+        ``OK`` and the pickled value (``Packed`` if it is large), or ``RAISED`` and an encoded ``Failure``. Nothing
+        that user code raises leaves this function.
     """
     called = False
     try:
         args, kwargs = load_call(payload)
         called = True
-        return OK, dump_value(run_call(func, args, kwargs))
+        return OK, dump_result(run_call(func, args, kwargs), _large)
     except BaseException as e:  # noqa: BLE001  # the boundary around user code: every exception becomes a typed failure
         return RAISED, report(e if called else _unloadable(e))
 
@@ -84,7 +91,7 @@ def _aborted(error: BaseException) -> AppAborted:
 
 
 def _unloadable(error: BaseException) -> BaseException:
-    if isinstance(error, AppException):
+    if isinstance(error, (AppException, ObjectLost)):
         # A walltime that ended meanwhile.
         return error
     wrapped = DeserializationError(f"the arguments cannot be rebuilt in the worker: {type(error).__name__}: {error}")

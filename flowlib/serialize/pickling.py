@@ -39,11 +39,13 @@ class Pickler(pickle.Pickler):
             blobs of their own, which the receiver keeps.
         refer: Whether classes that came from another process are named by their token: right for results, which go
             back to where the class came from.
+        objects: Takes the stored objects that are named in the pickle; None where their values go in instead.
     """
 
     # Attributes of the classes below, not of instances: a pickler is made for every call that is sent.
     defining = False
     refer = False
+    objects: list[Any] | None = None
     _namespaces: dict[int, _Namespace] | None = None
 
     def reducer_override(self, obj: Any, /) -> Reduced:
@@ -122,6 +124,28 @@ def dumps(obj: Any, *, defining: bool = False, refer: bool = False) -> bytes:
     """Pickle ``obj``; whatever user code raises while it is pickled comes through."""
     file = BytesIO()
     _KINDS[defining, refer](file, PROTOCOL).dump(obj)
+    return file.getvalue()
+
+
+def dumps_apart(
+    obj: Any,
+    apart: Callable[[pickle.PickleBuffer], bool],
+    *,
+    objects: list[Any] | None = None,
+    refer: bool = False,
+) -> bytes:
+    """Pickle ``obj`` without its large buffers.
+
+    Args:
+        obj: What to pickle.
+        apart: Takes each buffer; true if it goes into the pickle all the same.
+        objects: Takes the stored objects that are named in the pickle.
+        refer: As for ``dumps``.
+    """
+    file = BytesIO()
+    pickler = _KINDS[False, refer](file, PROTOCOL, buffer_callback=apart)
+    pickler.objects = objects
+    pickler.dump(obj)
     return file.getvalue()
 
 
@@ -246,6 +270,18 @@ def _app(pickler: Pickler, obj: Any) -> Reduced:
         if found is obj:
             return definitions.unwrapped, (function.__module__, function.__qualname__, 0)
     return NotImplemented
+
+
+def _stored(pickler: Pickler, obj: Any) -> Reduced:
+    if pickler.objects is None:
+        return definitions.same, (obj.value(),)
+    pickler.objects.append(obj)
+    return definitions.load_object, (obj.entry.key,)
+
+
+def _reference(pickler: Pickler, obj: Any) -> Reduced:
+    outcome = obj._get_outcome()
+    return _stored(pickler, outcome) if hasattr(outcome, "entry") else (definitions.same, (outcome.value(),))
 
 
 # --------------------------------------------------------------------------------------------------------- classes
@@ -421,5 +457,7 @@ _LATE: dict[tuple[str, str], Callable[[Pickler, Any], Reduced]] = {
     ("weakref", "WeakKeyDictionary"): _weak_dictionary,
     ("weakref", "WeakValueDictionary"): _weak_dictionary,
     ("flowlib.app.app", "*"): _app,
+    ("flowlib.store.stored", "Stored"): _stored,
+    ("flowlib.store.refs", "ObjectRef"): _reference,
 }
 _LATE_MODULES = {module for module, _ in _LATE}

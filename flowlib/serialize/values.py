@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import pickle
 import threading
+from collections.abc import Callable
 from io import BytesIO
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
-from typing import Any
+from typing import Any, NamedTuple
 
 from flowlib.errors import AppTimeout, DeserializationError, GeneratorResult, SerializationError
 from flowlib.serialize import definitions, known, pickling, plugins
 from flowlib.serialize.pickling import is_plain
+from flowlib.store import packing
 
+NEVER = 1 << 62
+"""A threshold that no result reaches."""
 TRIAL_LIMIT = 1024 * 1024
 """Results of at most this many bytes are unpickled once in the worker."""
 
@@ -55,8 +59,37 @@ class _Unpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
 
+class Packed(NamedTuple):
+    """A large result, to be laid out by ``flowlib.store.packing.pack``.
+
+    Attributes:
+        body: Its pickle.
+        buffers: What the pickle left out.
+    """
+
+    body: bytes
+    buffers: list[memoryview]
+
+
 def dump_value(value: Any) -> bytes:
+    """Pickle a value of a task, in the worker, all of it.
+
+    Raises:
+        GeneratorResult: It is a generator or coroutine.
+        SerializationError: It cannot be pickled.
+        DeserializationError: It can be pickled but not unpickled.
+    """
+    payload = dump_result(value, NEVER)
+    assert isinstance(payload, bytes)
+    return payload
+
+
+def dump_result(value: Any, threshold: int) -> bytes | Packed:
     """Pickle what a task returned, in the worker.
+
+    Args:
+        value: What it returned.
+        threshold: Bytes from which on it is left to the caller where its buffers go.
 
     Raises:
         GeneratorResult: It is a generator or coroutine.
@@ -67,7 +100,8 @@ def dump_value(value: Any) -> bytes:
         return _NONE
     kind = type(value)
     if kind in _ATOMS or ((kind is list or kind is tuple) and len(value) < _SHORT and is_plain(value)):
-        return pickle.dumps(value, 5)
+        payload = pickle.dumps(value, 5)
+        return payload if len(payload) < threshold else Packed(payload, [])
     if kind in _LIVE:
         raise GeneratorResult(
             f"the app returned a {kind.__name__}, which lives in its process only; return list(...) of it"
@@ -76,16 +110,33 @@ def dump_value(value: Any) -> bytes:
         body = plugins.try_dump(plugins.data, value)
         if body is not None:
             return body
+    buffers: list[memoryview] = []
     try:
-        payload = pickling.dumps(value, refer=True)
+        if threshold == NEVER:
+            payload = pickling.dumps(value, refer=True)
+        else:
+            payload = pickling.dumps_apart(value, _apart(buffers, threshold), refer=True)
     except AppTimeout:
         # The walltime ended meanwhile; that is the cause to tell.
         raise
     except BaseException as e:  # pickling runs user code (__reduce__, __getstate__)
         raise SerializationError("the result", _why(value, e)) from e
+    if buffers or len(payload) >= threshold:
+        return Packed(payload, buffers)
     if _GLOBAL in payload and len(payload) <= TRIAL_LIMIT:
         load_value(payload, trial=True)
     return payload
+
+
+def _apart(buffers: list[memoryview], threshold: int) -> Callable[[pickle.PickleBuffer], bool]:
+    def apart(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < threshold:
+            return True
+        buffers.append(raw)
+        return False
+
+    return apart
 
 
 def load_value(payload: bytes, *, trial: bool = False) -> Any:
@@ -101,6 +152,8 @@ def load_value(payload: bytes, *, trial: bool = False) -> Any:
     try:
         if payload[:1] == plugins.MARK:
             return plugins.load(payload)
+        if payload[:1] == packing.MARK:
+            return _load_packed(memoryview(payload))
         if _GLOBAL not in payload:
             return pickle.loads(payload)
         return _Unpickler(BytesIO(payload)).load()
@@ -110,6 +163,27 @@ def load_value(payload: bytes, *, trial: bool = False) -> Any:
         if isinstance(e, KeyboardInterrupt) and not trial:
             raise
         raise DeserializationError(f"the result cannot be rebuilt: {type(e).__name__}: {_text(e)}") from e
+
+
+def load_packed(memory: memoryview) -> Any:
+    """The value of a stored object; its arrays are views of ``memory``.
+
+    Raises:
+        DeserializationError: It cannot be rebuilt here.
+    """
+    try:
+        return _load_packed(memory)
+    except (DeserializationError, AppTimeout):
+        raise
+    except BaseException as e:  # user code runs while it is unpickled; an object must not end its reader
+        if isinstance(e, KeyboardInterrupt):
+            raise
+        raise DeserializationError(f"the object cannot be rebuilt: {type(e).__name__}: {_text(e)}") from e
+
+
+def _load_packed(memory: memoryview) -> Any:
+    body, buffers = packing.unpack(memory)
+    return _Unpickler(BytesIO(body), buffers=buffers).load()
 
 
 class Pickled:

@@ -31,9 +31,10 @@ def task(
     function: int = 1,
     avoid: list[tuple[str, str]] | None = None,
     firm: bool = True,
+    near: str = "",
 ) -> Task:
     """A task."""
-    needs = Needs(priority, avoid=avoid, firm=firm) if priority or avoid else None
+    needs = Needs(priority, avoid=avoid, firm=firm, near=near) if priority or avoid or near else None
     return Task(number, attempt, function, b"", needs)
 
 
@@ -90,7 +91,7 @@ class Walk:
                 avoid = [(name, self.facts[name].host) for name in some]
             fresh = task(
                 *(self.next, self.rng.choice([0, 0, 0, 0, 5, -1, 2.5]), 0, self.rng.randrange(3)),
-                *(avoid, self.rng.random() < 0.7),
+                *(avoid, self.rng.random() < 0.7, self.rng.choice(["", "", "", "gone", *self.holds])),
             )
             self.submitted[self.next, 0] = fresh
             batch.append(fresh)
@@ -119,6 +120,8 @@ class Walk:
     def result(self, name: str, keys: list[Key], status: int) -> None:
         for key in keys:
             self.holds[name].pop(key)
+            # Given again it has not begun again.
+            self.begun.get(name, set()).discard(key)
         results = [Result(*key, status, b"", 1.0, 1.0 + self.rng.random() / 10) for key in keys]
         for told in self.core.finish(name, results, self.now):
             assert told.status != Status.WITHDRAWN or (told.task, told.attempt) in self.asked
@@ -333,6 +336,28 @@ def test_given_back_tasks_keep_their_place() -> None:
     assert given(core) == {}
     core.register(manager("n", 3), 2.0)
     assert given(core) == {"n": [1, 2, 3]}
+
+
+def test_tasks_go_to_where_their_objects_are() -> None:
+    """A task goes to an idle manager that has what it uses, before others that came first; to any if that is busy."""
+    core = Dispatcher()
+    for name in ("a", "b", "c"):
+        core.register(manager(name), 0.0)
+    core.submit([task(1), task(2, near="a"), task(3, near="a"), task(4, near="gone")])
+    assignments = given(core)
+    assert assignments["a"] == [2] and sorted(assignments["b"] + assignments["c"]) == [1, 3]
+    assert next(core.places()) == ((4, 0), "")
+    core.finish("a", [ok(2)], 1.0)
+    core.submit([task(5, near="a")])
+    assert given(core) == {"a": [5]}, "the one that waited for any manager had had its turn"
+
+
+def test_priority_comes_before_nearness() -> None:
+    """A task that is near what it uses does not overtake a more important one."""
+    core = Dispatcher()
+    core.register(manager("a"), 0.0)
+    core.submit([task(1, 5), task(2, near="a"), task(3, 7, near="a")])
+    assert given(core) == {"a": [3]}
 
 
 def test_spread_is_even() -> None:

@@ -35,8 +35,9 @@ def test_numbers_are_for_ever() -> None:
 
 
 def test_statuses_agree_with_the_messages() -> None:
-    """The names of statuses are those of the wire."""
-    assert {status.name: int(status) for status in Status} == {name: i for i, name in enumerate(STATUSES)}
+    """The names of statuses are those of the wire; where a value is kept is nothing that the log tells."""
+    told = {status.name: int(status) for status in Status if status is not Status.STORED}
+    assert told == {name: i for i, name in enumerate(STATUSES)}
 
 
 def test_older_and_newer_records() -> None:

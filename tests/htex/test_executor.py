@@ -94,7 +94,7 @@ def make(tmp_path: Path, kernel: Kernel) -> Iterator[Callable[..., HighThroughpu
     made: list[HighThroughputExecutor] = []
 
     def build(start: bool = True, **options: Any) -> HighThroughputExecutor:
-        executor = HighThroughputExecutor(**{"label": "htex", "launch_cmd": FAKE, **options})
+        executor = HighThroughputExecutor(**{"label": "htex", "launch_cmd": FAKE, "object_threshold": None, **options})
         executor.run_dir = str(tmp_path / "run")
         executor.report, executor.emit = kernel.report, kernel.events.append
         executor.strategy_period = 0.5
@@ -582,7 +582,7 @@ def test_interrupt_while_the_launching_thread_sends(make: Any, monkeypatch: pyte
 
     real = client._link
     monkeypatch.setattr(client, "_link", Interrupted())
-    direct = executor._here().direct(len)
+    direct = executor._here().direct(len, -1)
     payload = dump_call((bytes(size),), {}, "len")
     number = executor._here().functions.number(len, "len")
     with pytest.raises(KeyboardInterrupt):
@@ -603,7 +603,7 @@ def test_interrupt_within_a_message(make: Any, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    direct = executor._here().direct(len)
+    direct = executor._here().direct(len, -1)
     monkeypatch.setattr(Link, "flush", flush)
     with pytest.raises(KeyboardInterrupt):
         client.launch(direct, m.Task(-1000, 0, 1, dump_call((b"",), {}, "len")))
