@@ -486,12 +486,12 @@ class Dispatcher:
         self._refresh()
         queue, ranks = self._queue, self._ranks
         given: dict[Manager, tuple[list[Task], list[int]]] = {}
-        if queue.avoiding.keys:
-            self._assign_elsewhere(given)
-        self._assign_queued(given)
-        if queue.avoiding.keys and ranks.available:
-            # Those that had to let more important ones go first.
-            self._assign_elsewhere(given)
+        before = -1
+        # Once for nearly all; tasks that avoid places and had to let more important ones go first get another turn.
+        while before < 0 or (queue.avoiding.keys and ranks.available and self._taken > before):
+            before = self._taken
+            if queue.avoiding.keys:
+                self._assign_elsewhere(given)
             self._assign_queued(given)
         return [Assignment(manager, tasks, functions) for manager, (tasks, functions) in given.items()]
 

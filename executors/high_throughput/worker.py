@@ -248,48 +248,13 @@ class Worker:
         began = time()
         self._cells[self._began_cell] = int(began * 1e6)
         self._task = (task.task, task.attempt)
-        needs = task.needs
         value: bytes | Packed
         try:
             func, name = self._functions.get(task.function) or self._load(task.function)
         except Exception as e:  # noqa: BLE001  # rebuilding a function runs user code; it becomes the task's failure
             status, value = _RAISED, report(e)
         else:
-            walltime = None if needs is None else needs.walltime
-            deadline = None if walltime is None else monotonic() + walltime
-            rank, cores, gpus, memory = self._rank, self._cores, self._gpus, None
-            if needs is not None and needs.resources:
-                cores = needs.resources.get("cores", cores)
-                memory = needs.resources.get("memory")
-                gpus = gpus if needs.gpus is None else tuple(needs.gpus)
-            context = task_context.TaskContext(
-                *(task.task, task.attempt, name, self._label, rank, deadline, cores, gpus, self._note, memory)
-            )
-            token = task_context.enter(context, True)
-            try:
-                if needs is not None:
-                    self._bind(needs.slots)
-                    _export(needs, began)
-                    if needs.nodes and needs.ranks:
-                        self._spread(context, needs.nodes, needs.ranks)
-                # Of its own, so that context variables that the task sets are gone with it.
-                variables = contextvars.copy_context()
-                try:
-                    self._armed = True
-                    if walltime is not None:
-                        self._walltime = walltime
-                        signal.setitimer(signal.ITIMER_REAL, walltime)
-                    status, value = variables.run(execute, func, payload)
-                finally:
-                    self._armed = False
-            except BaseException as e:  # noqa: BLE001  # an alarm or interrupt that came just outside of execute
-                status, value = _RAISED, report(e)
-            if os.getpid() != self._pid:
-                # The task has forked, and this is its child, which came back here; its parent speaks for both.
-                os._exit(0)
-            task_context.exit(context, token)
-            if needs is not None:
-                self._bind(1)
+            status, value = self._execute(task, func, name, payload, began)
         ended = time()
         retiring = self._tidy(self._hygiene.disarm)
         # A result that others are waiting for goes out before the rest is cleaned.
@@ -314,6 +279,48 @@ class Worker:
             retiring = retiring or self._clean()
         if retiring is not None:
             self._retire(retiring)
+
+    def _execute(
+        self, task: m.Task, func: Callable[..., Any], name: str, payload: bytes, began: float
+    ) -> tuple[int, bytes | Packed]:
+        """Run a task's function as the task wants it."""
+        needs = task.needs
+        walltime = None if needs is None else needs.walltime
+        deadline = None if walltime is None else monotonic() + walltime
+        rank, cores, gpus, memory = self._rank, self._cores, self._gpus, None
+        if needs is not None and needs.resources:
+            cores = needs.resources.get("cores", cores)
+            memory = needs.resources.get("memory")
+            gpus = gpus if needs.gpus is None else tuple(needs.gpus)
+        context = task_context.TaskContext(
+            *(task.task, task.attempt, name, self._label, rank, deadline, cores, gpus, self._note, memory)
+        )
+        token = task_context.enter(context, True)
+        try:
+            if needs is not None:
+                self._bind(needs.slots)
+                _export(needs, began)
+                if needs.nodes and needs.ranks:
+                    self._spread(context, needs.nodes, needs.ranks)
+            # Of its own, so that context variables that the task sets are gone with it.
+            variables = contextvars.copy_context()
+            try:
+                self._armed = True
+                if walltime is not None:
+                    self._walltime = walltime
+                    signal.setitimer(signal.ITIMER_REAL, walltime)
+                status, value = variables.run(execute, func, payload)
+            finally:
+                self._armed = False
+        except BaseException as e:  # noqa: BLE001  # an alarm or interrupt that came just outside of execute
+            status, value = _RAISED, report(e)
+        if os.getpid() != self._pid:
+            # The task has forked, and this is its child, which came back here; its parent speaks for both.
+            os._exit(0)
+        task_context.exit(context, token)
+        if needs is not None:
+            self._bind(1)
+        return status, value
 
     def _clean(self) -> str | None:
         """What remains to be done after a task; why this worker has to end, if it has."""
