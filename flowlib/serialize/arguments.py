@@ -119,12 +119,12 @@ def _dump_apart(args: tuple[Any, ...], kwargs: dict[str, Any], keeper: Keeper) -
         buffers.append(raw)
         return False
 
-    call = (
-        tuple([_Raw(value) if type(value) in _BYTES and len(value) >= threshold else value for value in args]),
-        {k: _Raw(v) if type(v) in _BYTES and len(v) >= threshold else v for k, v in kwargs.items()},
-    )
+    if not _BYTES.isdisjoint(map(type, args)):
+        args = tuple([_Raw(value) if type(value) in _BYTES and len(value) >= threshold else value for value in args])
+    if kwargs and not _BYTES.isdisjoint(map(type, kwargs.values())):
+        kwargs = {k: _Raw(v) if type(v) in _BYTES and len(v) >= threshold else v for k, v in kwargs.items()}
     objects: list[Stored] = []
-    body = pickling.dumps_apart(call, apart, objects=objects)
+    body = pickling.dumps_apart((args, kwargs), apart, objects=objects)
     if not buffers:
         return ApartCall(body, objects) if objects else body
     kept = [keeper.keep(raw) for raw in buffers]

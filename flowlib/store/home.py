@@ -55,7 +55,7 @@ class Link(Protocol):
         """Tell a node that it cannot have objects."""
 
     def free(self, nodes: list[str], keys: list[Id]) -> None:
-        """Tell nodes that objects are not needed any more. Called without the lock, from anywhere."""
+        """Tell nodes that objects are not needed any more. In whichever thread dropped the last reference."""
 
 
 Place = tuple[Link, str]
@@ -289,6 +289,7 @@ class Home:
                 for entry in self._entries.values():
                     if entry.holder is not None and entry.holder[0] is link and not entry.lost:
                         self._fetch(entry)
+                        self._ask(entry.holder, monotonic() - AGAIN)
                         waiting = entry.changed = entry.changed or threading.Event()
             left = deadline - monotonic()
             if waiting is None or left <= 0:

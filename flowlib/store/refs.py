@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flowlib.dataflow.lazy import FINISHED, LazyFuture
 from flowlib.dataflow.outcomes import Returned
+
+if TYPE_CHECKING:
+    from flowlib.dataflow.kernel import DataFlowKernel
 
 T = TypeVar("T")
 
@@ -55,7 +58,7 @@ def _here(value: Any) -> ObjectRef[Any]:
     return ObjectRef(Returned(value))
 
 
-def put(obj: T) -> ObjectRef[T]:
+def put(obj: T, data_flow_kernel: DataFlowKernel | None = None) -> ObjectRef[T]:
     """Store a value once, to pass it to many tasks.
 
     What was put is as it is now: later changes of ``obj`` are seen by no task. Where all executors run their tasks in
@@ -64,6 +67,7 @@ def put(obj: T) -> ObjectRef[T]:
     Args:
         obj: Any value that can be sent. Arrays, and all that gives its memory to pickle's protocol 5, is neither copied
             nor unpickled by the tasks, which map it. They may write into it, and nobody else sees that.
+        data_flow_kernel: Whose executors will use it; None for that of the loaded configuration.
 
     Returns:
         A reference to be given to apps in place of the value.
@@ -90,7 +94,8 @@ def put(obj: T) -> ObjectRef[T]:
 
     if isinstance(obj, ObjectRef):
         return obj
-    if any(lane.executor.shares_objects for lane in dfk().lanes.users()):
+    kernel = dfk() if data_flow_kernel is None else data_flow_kernel
+    if any(lane.executor.shares_objects for lane in kernel.lanes.users()):
         from flowlib.store.home import HOME
 
         return ObjectRef(HOME.put(obj))

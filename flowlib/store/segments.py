@@ -24,6 +24,12 @@ _MOST_PARTS = 512
 _MOST_BYTES = 1 << 30
 
 
+def _write(fd: int, parts: list[memoryview], offset: int) -> int:
+    if hasattr(os, "pwritev"):
+        return os.pwritev(fd, parts, offset)
+    return os.pwrite(fd, parts[0], offset)
+
+
 class Segment:
     """The memory of one object.
 
@@ -125,7 +131,7 @@ class Segment:
                 total += batch[-1].nbytes
                 if total >= _MOST_BYTES:
                     break
-            written = os.pwritev(self._fd, batch, offset)
+            written = _write(self._fd, batch, offset)
             offset += written
             while left and written >= left[0].nbytes:
                 written -= left.pop(0).nbytes

@@ -512,3 +512,10 @@ def test_releasing_what_was_never_held_is_nothing() -> None:
     objects.held[3, 0] = ()
     objects.release([(3, 0, None), (4, 0, None)], lambda owner: int(owner))
     assert not objects.held
+
+
+def test_put_for_a_kernel_of_ones_own(tmp_path: Path) -> None:
+    """A kernel that is not the loaded one is named."""
+    with flowlib.DataFlowKernel(Config(executors=[InlineExecutor(label="own")], run_dir=str(tmp_path))) as kernel:
+        value = [1]
+        assert flowlib.put(value, kernel).result() is value
