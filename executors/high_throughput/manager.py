@@ -100,7 +100,7 @@ class Manager:
         if lifeline is not None:
             self.watch(lifeline, self._on_lifeline)
         # The template's imports run beside the search for an address.
-        self._pool = Pool(self, facts.slots)
+        self._pool = Pool(self, facts.slots, block.kill_grace if block.mpi_launcher else 0.0)
         self._connection = self._connect()
         self._from_interchange: dict[type, Callable[[Any], None]] = {
             m.Registered: self._on_registered,
