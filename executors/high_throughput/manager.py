@@ -101,7 +101,7 @@ class Manager:
         if lifeline is not None:
             self.watch(lifeline, self._on_lifeline)
         # The template's imports run beside the search for an address.
-        self._pool = Pool(self, facts.slots)
+        self._pool = Pool(self, facts.slots, block.kill_grace if block.mpi_launcher else 0.0)
         self._connection = self._connect()
         self._objects = NodeObjects(
             self._connection.send, facts.name, facts.host, facts.object_memory, facts.object_directory

@@ -30,6 +30,8 @@ SPAWN_PATIENCE = 10.0
 REPORT_PATIENCE = 0.5
 """Seconds after the end of a worker's link in which its own end should be told; then it is killed."""
 END_PATIENCE = 1.5
+LONGEST_ORPHAN_GRACE = SPAWN_PATIENCE / 2
+"""Seconds for what dead workers leave: well within the time for which the template is waited for."""
 _LONGEST_GRACE = 1e6
 _UNTIL_KILLED = 0.3
 _CLOSED = "its connection to the manager ended without a word (the task closed that descriptor, or it was killed)"
@@ -94,14 +96,16 @@ class Pool:
     Args:
         owner: Who is told.
         slots: How many workers there will be.
+        grace: Seconds that what a dead worker leaves has between SIGTERM and SIGKILL; 0 for none.
 
     Attributes:
         page: Memory shared with the workers.
         workers: Those that exist or are about to, by rank.
     """
 
-    def __init__(self, owner: Owner, slots: int) -> None:
+    def __init__(self, owner: Owner, slots: int, grace: float = 0.0) -> None:
         self._owner = owner
+        self._grace = min(grace, LONGEST_ORPHAN_GRACE)
         self._slots = slots
         self.page = pages.Page.create(slots)
         self.workers: dict[int, WorkerProcess] = {}
@@ -126,7 +130,7 @@ class Pool:
                     *_safe_path(),
                     "-m",
                     TEMPLATE,
-                    *map(str, (theirs.fileno(), self.page.fd, self._slots)),
+                    *map(str, (theirs.fileno(), self.page.fd, self._slots, int(self._grace * 1000))),
                 ],
                 pass_fds=(theirs.fileno(), self.page.fd),
                 stdin=subprocess.DEVNULL,
@@ -264,7 +268,7 @@ class Pool:
         if not worker.closed:
             worker.closed = True
             # What it has started may live a while longer, and its end is told after theirs.
-            worker.due_at = self._due(max(self._owner.now() + REPORT_PATIENCE, worker.ends_by))
+            worker.due_at = self._due(max(self._owner.now() + REPORT_PATIENCE + self._grace, worker.ends_by))
             self._owner.unwatch(worker.link.fileno())
 
     def kill(self, worker: WorkerProcess, verdict: Verdict) -> None:

@@ -36,7 +36,7 @@ class ManagerGone(Exception):
 
 
 class Ending:
-    """A worker that was asked to end.
+    """A worker that was asked to end, or one that died and whose children were asked.
 
     Attributes:
         until: When it is killed, by ``time.monotonic()``.
@@ -44,10 +44,10 @@ class Ending:
         report: What the manager will be told when all of them are gone; None while the worker lives.
     """
 
-    def __init__(self, until: float, tree: frozenset[int]) -> None:
+    def __init__(self, until: float, tree: frozenset[int], report: Record | None = None) -> None:
         self.until = until
         self.tree = tree
-        self.report: Record | None = None
+        self.report = report
 
 
 class Template:
@@ -56,11 +56,13 @@ class Template:
     Args:
         control: To the manager.
         page: The memory that it shares with workers.
+        grace: Seconds that what a dead worker leaves has to end by itself; 0 to kill it at once.
     """
 
-    def __init__(self, control: socket.socket, page: Page) -> None:
+    def __init__(self, control: socket.socket, page: Page, grace: float = 0.0) -> None:
         self._control = control
         self._page = page
+        self._grace = grace
         self._buffer = b""
         self._descriptors: list[int] = []
         self._workers: dict[int, int] = {}
@@ -223,11 +225,27 @@ class Template:
                         # What it had started was asked as well, and has its time.
                         ending.report = report
                         continue
+                    if self._grace and self._ask_orphans(pid, report):
+                        continue
                     processes.kill(pid)
                     self._kill_orphans()
                     self._tell(report)
         if ended:
             self._kill_orphans()
+
+    def _ask_orphans(self, worker: int, report: Record) -> bool:
+        """Ask what a dead worker has left to end by itself; whether there is anything.
+
+        A launcher of an MPI program that is killed cannot end the program's processes on other nodes.
+        """
+        spared = {pid for ending in self._ending.values() for pid in ending.tree}
+        orphans = [pid for pid in processes.children() if pid not in self._workers and pid not in spared]
+        if not orphans:
+            return False
+        tree = frozenset(orphans).union(*(processes.descendants(pid) for pid in orphans))
+        self._ending[worker] = Ending(time.monotonic() + self._grace, tree, report)
+        processes.terminate([*tree])
+        return True
 
     def _kill_orphans(self) -> None:
         """Kill what dead workers have left to this process; the next SIGCHLD tells of their children in turn."""
@@ -251,12 +269,12 @@ def preload() -> None:
 
 def main(arguments: Sequence[str]) -> None:
     """Run the template on inherited descriptors."""
-    control, memory, workers = map(int, arguments)
+    control, memory, workers, grace = map(int, arguments)
     page = Page(memory, workers)
     # The mapping has a descriptor of its own. Neither is for the programs that tasks start.
     os.close(memory)
     os.set_inheritable(control, False)
-    Template(socket.socket(fileno=control), page).run()
+    Template(socket.socket(fileno=control), page, grace / 1000).run()
 
 
 if __name__ == "__main__":

@@ -113,6 +113,16 @@ def die_with_program(marker: str) -> None:
 
 
 @flowlib.python_app
+def die_with_launcher(directory: str) -> None:
+    """Start what takes note of a SIGTERM, and die."""
+    script = f"trap 'touch {directory}/asked; exit' TERM; echo ready; sleep 60 & wait"
+    launcher = subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE)
+    assert launcher.stdout is not None
+    launcher.stdout.readline()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flowlib.python_app
 def meet(directory: str, mine: str, other: str) -> tuple[str, ...]:
     """Wait until the other one runs too."""
     (Path(directory) / mine).touch()
@@ -247,3 +257,12 @@ def test_tasks_find_the_executor_that_is_for_them(tmp_path: Path) -> None:
         asking = [which.options(resources={"nodes": 1})() for _ in range(3)]
         assert {future.result(DEADLINE) for future in plain} == {"threads"}
         assert {future.result(DEADLINE) for future in asking} == {"mpi"}
+
+
+def test_what_a_dead_worker_leaves_is_asked_to_end(load: Load, tmp_path: Path) -> None:
+    """A launcher whose worker dies has time to end what it has started elsewhere, before others get the nodes."""
+    with load():
+        with pytest.raises(WorkerLost):
+            die_with_launcher.options(resources={"nodes": 4})(str(tmp_path)).result(DEADLINE)
+        assert (tmp_path / "asked").exists()
+        assert look.options(resources={"nodes": 4})().result(DEADLINE)["ranks"] == 4

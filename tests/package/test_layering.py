@@ -44,7 +44,10 @@ CORES = [
     "executors/high_throughput/unconfirmed.py",
     "executors/high_throughput/dispatcher.py",
     "executors/high_throughput/manager_core.py",
+    "executors/high_throughput/hostlists.py",
     "executors/high_throughput/messages.py",
+    "executors/high_throughput/mpi_prefixes.py",
+    "executors/high_throughput/mpi_request.py",
 ]
 IMPURE = {
     "asyncio", "dill", "fcntl", "logging", "multiprocessing", "os", "psutil", "pickle", "queue", "random", "select",
