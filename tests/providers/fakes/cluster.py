@@ -70,6 +70,10 @@ class Cluster:
         """Name of the query command."""
         return "flux-jobs" if self.kind == "flux" else scheduler.COMMANDS[self.kind][1]
 
+    def commands_of_history(self) -> list[str]:
+        """Names of the accounting's commands."""
+        return scheduler.COMMANDS[self.kind][3:]
+
     def fault(self, command: str, *faults: str) -> None:
         """What the next calls of a command do."""
         (self.state / "faults" / command).write_text("\n".join(faults))
