@@ -308,18 +308,11 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
         remove = []
         for job in jobs:
             id_ = job.id or ""
-            now, then = seen.get(id_), past.get(id_)
-            if now is None and then is None:
+            told = _best(seen.get(id_), past.get(id_))
+            if told is None:
                 self._vanished(job)
                 continue
             job.gone_since = None
-            if now is None or (then is not None and now.state.terminal and then.state.terminal):
-                told = then if then is not None else now
-                if now is not None and told is not None and not told.reason:
-                    told = replace(told, reason=now.reason)
-            else:
-                told = now
-            assert told is not None
             self._set(job, told)
             if told.remove and not job.told:
                 remove.append(id_)
@@ -329,7 +322,8 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
     def _clear(self, job: _Job, seen: Seen | None) -> bool:
         """Whether there is nothing more to find out about a job now."""
         if seen is None:
-            return self._written_code(job) is not None
+            # Of another code than 0 the accounting may know the cause: the walltime, say.
+            return self._written_code(job) == 0
         if not seen.state.terminal or seen.exit_code is not None or seen.remove:
             return True
         done = seen.state in (JobState.COMPLETED, JobState.CANCELLED) or job.told
@@ -350,7 +344,7 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
         """Neither queue nor accounting know the job."""
         now = time.monotonic()
         code = self._written_code(job)
-        if code is not None:
+        if code is not None and (code <= 128 or job.gone_since is not None):  # a kill's cause may come late
             self._set(job, Seen(JobState.FAILED if code else JobState.COMPLETED, "", code))
             return
         if job.gone_since is None:
@@ -444,6 +438,15 @@ class _Job:
     told: bool = False
     gone_since: float | None = None
     tries: int = 0
+
+
+def _best(now: Seen | None, past: Seen | None) -> Seen | None:
+    """What to believe of what queue and accounting say: the accounting knows more of what ended."""
+    if now is None or past is None:
+        return now or past
+    if now.state.terminal and past.state.terminal:
+        return replace(past, reason=past.reason or now.reason)
+    return now
 
 
 def _refused(job: _Job, refusal: Refusal, reply: Reply) -> SubmitException:

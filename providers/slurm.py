@@ -190,7 +190,9 @@ def _seen(word: str, reason: str) -> Seen:
     if state is JobState.PENDING and reason in _NEVER:
         return Seen(JobState.FAILED, f"it can never start: {reason}", remove=True)
     if state is JobState.UNKNOWN or state.terminal:
-        reason = f"{word.strip()}{f' ({reason})' if reason else ''}"
+        # Only what the state and the exit code do not say already.
+        words = "" if name in ("COMPLETED", "FAILED") else word.strip()
+        reason = ", ".join(text for text in (words, reason) if text not in ("", "NonZeroExitCode"))
     return Seen(state, reason)
 
 
