@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowlib.errors import ConfigurationError
 from flowlib.jobs.states import JobState
 from flowlib.launchers import Launcher, SingleNodeLauncher
 from flowlib.providers.batch import BatchProvider, whole
@@ -170,8 +169,6 @@ def _seen(status: str, by_signal: str, code: str, number: str, hold: str, remove
 
 def _value(path: str) -> str:
     """A path in a submit description, where $ begins a macro."""
-    if any(c in path for c in "\n\r"):
-        raise ConfigurationError(f"script_dir {path!r} holds a line break, which submit descriptions cannot")
     return path.replace("$", "$(DOLLAR)")
 
 

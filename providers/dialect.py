@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from flowlib.errors import ConfigurationError
 from flowlib.jobs.states import JobState
 
 NOT_FOUND = 127
@@ -144,7 +145,13 @@ class Dialect(ABC):
         return f"{start[: self.name_limit - len(token) - 1].rstrip('.-_')}.{token}"
 
     def files(self, order: Order, body: Sequence[str]) -> dict[str, str]:
-        """The files of a job by path; its script has the path that the order says."""
+        """The files of a job by path; its script has the path that the order says.
+
+        Raises:
+            ConfigurationError: The path holds a line break, which ends directives.
+        """
+        if any(c in order.script for c in "\n\r"):
+            raise ConfigurationError(f"script_dir {order.script!r} holds a line break, which no directive can")
         lines = ["#!/bin/bash", *(f"{self.directive} {option}" for option in self.header(order)), *body]
         return {order.script: "\n".join(lines) + "\n"}
 

@@ -55,7 +55,7 @@ class GridEngineDialect(Dialect):
 
     def read_id(self, reply: Reply) -> str | None:
         """The id alone on a line, or in "Your job N (...) has been submitted"."""
-        match = re.search(r"(?m)^(\d+)\s*$|^Your job (\d+) ", reply.stdout)
+        match = re.search(r"(?m)^(\d+)(?:\.\d+-\S+)?\s*$|^Your job (\d+) ", reply.stdout)
         return (match[1] or match[2]) if match else None
 
     def status(self, ids: Sequence[str]) -> list[str]:

@@ -108,7 +108,7 @@ class LSFDialect(Dialect):
         if reply.code is None or (reply.code != 0 and "Job <" not in reply.stdout and not _no_history(reply)):
             raise failed(reply, "bhist")
         # Its lines are folded anywhere, in the middle of words too.
-        text = re.sub(r"\n\s+", "", reply.stdout)
+        text = re.sub(r"\n[ \t]+", "", reply.stdout)
         found: dict[str, Seen] = {}
         for id_, story in re.findall(r"(?s)Job <(\d+)>,(.*?)(?=\nJob <\d+>,|\Z)", text):
             squeezed = re.sub(r"\s+", "", story)

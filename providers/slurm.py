@@ -77,8 +77,6 @@ class SlurmDialect(Dialect):
 
     def header(self, order: Order) -> list[str]:
         """The ``#SBATCH`` options of a job."""
-        if any(c in order.script for c in "\n\r"):
-            raise ConfigurationError(f"script_dir {order.script!r} holds a line break, which #SBATCH lines cannot")
         cores = None if self.cores_per_node is None else max(1, self.cores_per_node // order.tasks_per_node)
         options = {
             "job-name": order.name,
@@ -120,7 +118,8 @@ class SlurmDialect(Dialect):
 
     def read_id(self, reply: Reply) -> str | None:
         """The id in "Submitted batch job N"."""
-        match = re.search(self.regex_job_id, reply.stdout)
+        # The second is what --parsable among the options makes of it.
+        match = re.search(self.regex_job_id, reply.stdout) or re.search(r"(?m)^(?P<id>\d+)(;\S*)?$", reply.stdout)
         return match["id"] if match and match["id"] else None
 
     def _clusters(self) -> list[str]:
@@ -160,6 +159,8 @@ class SlurmDialect(Dialect):
                 seen = _seen(parts[1], "")
                 code, why = _exit_code(parts[2])
                 if seen.state.terminal:
+                    # A job whose node failed has the code 0 as well.
+                    code = code if code or seen.state is JobState.COMPLETED else None
                     seen = Seen(seen.state, why or seen.reason, code)
                 found[parts[0]] = seen
         return found

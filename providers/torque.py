@@ -20,7 +20,7 @@ _STATES = {
     **dict.fromkeys("CFX", JobState.COMPLETED),
 }
 _FIELD = re.compile(r"^ {4}([\w.]+) = (.*)$")
-_UNKNOWN_JOB = re.compile(r"(?i)unknown job id(?: error)? (\S+)|job has finished,? (\S+)")
+_UNKNOWN_JOB = re.compile(r"(?i)unknown job id(?: error)? (\S+)")
 _UNREACHABLE = re.compile(r"(?i)cannot connect|connection refused|no route|pbs_server|communication failure|timed out")
 WALLTIME_CODES = (-29, -11)
 """Exit statuses of jobs that the scheduler ended at their time limit: of OpenPBS and of Torque."""
@@ -75,7 +75,9 @@ class TorqueDialect(Dialect):
 
     def read_id(self, reply: Reply) -> str | None:
         """The last line that looks like an id: sites print greetings before it."""
-        found = [line.strip() for line in reply.stdout.splitlines() if re.fullmatch(r"\d+(\.\S+)?", line.strip())]
+        found = [
+            line.strip() for line in reply.stdout.splitlines() if re.fullmatch(r"\d+(\[\])?(\.\S+)?", line.strip())
+        ]
         return found[-1] if found else None
 
     def status(self, ids: Sequence[str]) -> list[str]:
@@ -85,7 +87,7 @@ class TorqueDialect(Dialect):
     def read_status(self, reply: Reply, ids: Sequence[str]) -> dict[str, Seen]:
         """The states of the listed jobs; those that are neither listed nor said to be unknown are in doubt."""
         told = self.jobs(reply.stdout)
-        unknown = {_number(a or b) for a, b in _UNKNOWN_JOB.findall(reply.stderr)}
+        unknown = {_number(id_) for id_ in _UNKNOWN_JOB.findall(reply.stderr)}
         if reply.code is None or (reply.code != 0 and not unknown) or _UNREACHABLE.search(reply.stderr):
             raise failed(reply, "qstat")
         states = {_number(id_): fields for id_, fields in told.items()}
@@ -111,7 +113,7 @@ class TorqueDialect(Dialect):
                 name = match[1]
                 fields[name] = match[2]
             elif line.startswith("\t") and name:
-                fields[name] += line.strip()
+                fields[name] += line[1:]
         return found
 
     def find(self, name: str) -> list[str]:
