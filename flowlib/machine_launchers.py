@@ -69,7 +69,8 @@ class SrunLauncher(SpreadLauncher):
 
     def program(self, copies: int, tasks_per_node: int, nodes: int) -> str:
         """See ``SpreadLauncher``."""
-        return f"srun --nodes={nodes} --ntasks={copies} --ntasks-per-node={tasks_per_node} --kill-on-bad-exit=0 --wait=0 -l"
+        size = f"--nodes={nodes} --ntasks={copies} --ntasks-per-node={tasks_per_node}"
+        return f"srun {size} --kill-on-bad-exit=0 --wait=0 -l"
 
     def _setup(self, tasks_per_node: int) -> list[str]:
         return [_SLURM_CPUS]

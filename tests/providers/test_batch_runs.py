@@ -14,6 +14,7 @@ from flowlib.config import Config
 from flowlib.errors import BadStateException
 from flowlib.executors import HighThroughputExecutor
 from flowlib.jobs.states import JobState
+from tests.faults.sampling import sample
 
 from .fakes.cluster import PROVIDERS, Cluster, wait
 
@@ -26,7 +27,12 @@ def where(n: int) -> tuple[int, str, str]:
     return n * n, os.environ["JOBNAME"], os.environ["PLANTED"]
 
 
-@pytest.fixture(params=sorted(PROVIDERS))
+OTHERS = sorted(set(PROVIDERS) - {"slurm"})
+SOME = ["slurm", *sample(OTHERS, 1)]
+"""Those on which the tests of faults are run: others with other seeds, all in a soak."""
+
+
+@pytest.fixture(params=["slurm", *OTHERS])
 def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A scheduler of each kind, whose commands are on PATH."""
     found = Cluster(request.param, tmp_path)
@@ -59,6 +65,7 @@ def test_run(site: Cluster) -> None:
     wait(lambda: not site.alive())
 
 
+@pytest.mark.parametrize("site", SOME, indirect=True)
 def test_hung_submission_costs_no_block(site: Cluster) -> None:
     """A submit command that hangs after it made the job delays nothing but itself; no second job is made."""
     site.fault(site.submit, "make-and-hang")
@@ -68,6 +75,7 @@ def test_hung_submission_costs_no_block(site: Cluster) -> None:
     wait(lambda: not site.alive())
 
 
+@pytest.mark.parametrize("site", SOME, indirect=True)
 def test_broken_block_is_explained(site: Cluster) -> None:
     """A worker_init that ends the job ends the run, with the job's exit code, script and last words."""
     setup = config(site, worker_init="echo no such module >&2; exit 3", max_blocks=1)
@@ -80,6 +88,7 @@ def test_broken_block_is_explained(site: Cluster) -> None:
     wait(lambda: not site.alive())
 
 
+@pytest.mark.parametrize("site", SOME, indirect=True)
 def test_job_ended_from_outside(site: Cluster) -> None:
     """A block that an administrator ends in the middle of a run is replaced, and its tasks run elsewhere."""
     with flowlib.load(config(site, max_blocks=1)) as dfk:

@@ -12,6 +12,7 @@ Its state is a directory, named by ``FAKE_SCHEDULER``:
 Jobs are run for real, each by a process of its own that enforces the walltime.
 """
 
+# ruff: noqa: D103 - most functions here are the command that they are named after
 from __future__ import annotations
 
 import contextlib
@@ -157,7 +158,8 @@ def run(n: str) -> None:
     with open(job["out"], "wb") as out, open(job["err"], "wb") as err:
         process = subprocess.Popen(
             ["/bin/bash", job["script"]], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
-            start_new_session=True, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, signals),
+            start_new_session=True,
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, signals),  # noqa: PLW1509 - one thread only
         )  # fmt: skip
     end = time.monotonic() + min(float(job["walltime"]), PATIENCE)
     why = ""
