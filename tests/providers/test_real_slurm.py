@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import flowlib
@@ -124,7 +125,13 @@ def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Slurm]:
         yield slurm
 
 
-def test_run(own: Slurm) -> None:
+def processes(directory: Path) -> list[psutil.Process]:
+    """Those that have a path below a directory on their command line."""
+    found = psutil.process_iter(["cmdline"])
+    return [process for process in found if str(directory) in " ".join(process.info["cmdline"] or [])]
+
+
+def test_run(own: Slurm, tmp_path: Path) -> None:
     """Tasks run on several nodes through srun; a controller that crashes meanwhile costs nothing; no job is left."""
     slurm = own
     site = SlurmProvider(
@@ -142,3 +149,4 @@ def test_run(own: Slurm) -> None:
         assert node(1).result(SECONDS)[0] == 2
         assert len(slurm.queue() or []) <= 2
     wait(lambda: slurm.queue() == [], SECONDS)
+    wait(lambda: processes(tmp_path) == [], SECONDS)
