@@ -8,9 +8,34 @@ from __future__ import annotations
 import logging
 import shlex
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from flowlib.errors import BadLauncher
+from flowlib.errors import BadLauncher, ConfigurationError
 from flowlib.representation import RepresentationMixin
+from flowlib.suggest import nearest
+
+if TYPE_CHECKING:
+    from flowlib.machine_launchers import AprunLauncher as AprunLauncher
+    from flowlib.machine_launchers import FluxLauncher as FluxLauncher
+    from flowlib.machine_launchers import GnuParallelLauncher as GnuParallelLauncher
+    from flowlib.machine_launchers import JsrunLauncher as JsrunLauncher
+    from flowlib.machine_launchers import MpiExecLauncher as MpiExecLauncher
+    from flowlib.machine_launchers import MpiRunLauncher as MpiRunLauncher
+    from flowlib.machine_launchers import SpreadLauncher as SpreadLauncher
+    from flowlib.machine_launchers import SrunLauncher as SrunLauncher
+    from flowlib.machine_launchers import SrunMPILauncher as SrunMPILauncher
+
+_BY_PROGRAM = (
+    "AprunLauncher",
+    "FluxLauncher",
+    "GnuParallelLauncher",
+    "JsrunLauncher",
+    "MpiExecLauncher",
+    "MpiRunLauncher",
+    "SpreadLauncher",
+    "SrunLauncher",
+    "SrunMPILauncher",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +153,66 @@ class SingleNodeLauncher(Launcher):
         return "\n".join(lines)
 
 
+ENGINES = {
+    "apptainer": 'apptainer exec --bind "$PWD" --pwd "$PWD"{options} {image}',
+    "singularity": 'singularity exec --bind "$PWD" --pwd "$PWD"{options} {image}',
+    "docker": 'docker run --rm --network=host --volume "$PWD:$PWD" --workdir "$PWD"{options} {image}',
+    "podman": 'podman run --rm --network=host --volume "$PWD:$PWD" --workdir "$PWD"{options} {image}',
+    "podman-hpc": 'podman-hpc run --rm --network=host --volume "$PWD:$PWD" --workdir "$PWD"{options} {image}',
+    "shifter": "shifter --image={image}{options}",
+}
+"""Command lines that run something in a container, by the name of the engine."""
+
+
+class ContainerLauncher(Launcher):
+    """Runs each copy in a container, and leaves spreading them to another launcher.
+
+    The image needs a Python with flowlib (``worker_python="python3"``); the working directory and the run directory
+    must be seen in it.
+
+    Args:
+        container: The image, as the engine takes it.
+        launcher: Spreads the copies; None for ``SingleNodeLauncher()``.
+        engine: One of apptainer, singularity, docker, podman, podman-hpc, shifter.
+        options: More options of the engine: "--nv", "--bind /scratch".
+        debug: As for ``Launcher``.
+
+    Raises:
+        ConfigurationError: There is no such engine.
+        BadLauncher: ``launcher`` is none.
+
+    Example:
+        >>> ContainerLauncher("image.sif", SimpleLauncher())("manager", 1, 1)
+        'apptainer exec --bind "$PWD" --pwd "$PWD" image.sif /bin/sh -c manager'
+    """
+
+    def __init__(
+        self,
+        container: str,
+        launcher: Launcher | None = None,
+        engine: str = "apptainer",
+        options: str = "",
+        debug: bool = True,
+    ) -> None:
+        super().__init__(debug)
+        if engine not in ENGINES:
+            raise ConfigurationError(f"ContainerLauncher(engine={engine!r}): no such engine{nearest(engine, ENGINES)}")
+        self.container = container
+        self.launcher = check_launcher(launcher if launcher is not None else SingleNodeLauncher())
+        self.engine = engine
+        self.options = options
+
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+        """The inner launcher's text for the command in the container; see ``Launcher``."""
+        start = ENGINES[self.engine].format(image=shlex.quote(self.container), options=spaced(self.options))
+        return self.launcher(f"{start} /bin/sh -c {shlex.quote(command)}", tasks_per_node, nodes_per_block)
+
+
+def spaced(text: str) -> str:
+    """Text with a space in front; nothing if there is none."""
+    return f" {text.strip()}" if text.strip() else ""
+
+
 def check_launcher(launcher: object) -> Launcher:
     """The launcher itself.
 
@@ -140,6 +225,10 @@ def check_launcher(launcher: object) -> Launcher:
 
 
 def __getattr__(name: str) -> object:
+    if name in _BY_PROGRAM:
+        import flowlib.machine_launchers
+
+        return getattr(flowlib.machine_launchers, name)
     from flowlib._aliases import refuse_unoffered
 
     refuse_unoffered(name)

@@ -7,13 +7,37 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowlib.providers.base import ExecutionProvider as ExecutionProvider
+    from flowlib.providers.condor import CondorProvider as CondorProvider
+    from flowlib.providers.flux import FluxProvider as FluxProvider
+    from flowlib.providers.grid_engine import GridEngineProvider as GridEngineProvider
     from flowlib.providers.local import LocalProvider as LocalProvider
+    from flowlib.providers.lsf import LSFProvider as LSFProvider
+    from flowlib.providers.pbspro import PBSProProvider as PBSProProvider
+    from flowlib.providers.slurm import SlurmProvider as SlurmProvider
+    from flowlib.providers.torque import TorqueProvider as TorqueProvider
 
-__all__ = ["ExecutionProvider", "LocalProvider"]
+__all__ = [
+    "CondorProvider",
+    "ExecutionProvider",
+    "FluxProvider",
+    "GridEngineProvider",
+    "LSFProvider",
+    "LocalProvider",
+    "PBSProProvider",
+    "SlurmProvider",
+    "TorqueProvider",
+]
 
 _HOMES = {
+    "CondorProvider": "flowlib.providers.condor",
     "ExecutionProvider": "flowlib.providers.base",
+    "FluxProvider": "flowlib.providers.flux",
+    "GridEngineProvider": "flowlib.providers.grid_engine",
+    "LSFProvider": "flowlib.providers.lsf",
     "LocalProvider": "flowlib.providers.local",
+    "PBSProProvider": "flowlib.providers.pbspro",
+    "SlurmProvider": "flowlib.providers.slurm",
+    "TorqueProvider": "flowlib.providers.torque",
 }
 
 
