@@ -461,8 +461,8 @@ def test_a_walltime_that_is_kept_leaves_no_alarm(home: FakeInterchange) -> None:
     """The next task is not hit by it."""
     home.start()
     home.until(lambda: home.register)
-    assert home.call(_square, 2, needs=m.Needs(walltime=0.05)) == 4
-    assert home.call(time.sleep, 0.2) is None
+    assert home.call(_square, 2, needs=m.Needs(walltime=1.0)) == 4
+    assert home.call(time.sleep, 1.1) is None
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
