@@ -13,6 +13,7 @@ import sys
 import sysconfig
 from typing import Any
 
+from flowlib.executors.high_throughput import safe_path
 from flowlib.executors.high_throughput.keys import BLOCK_FILE
 
 SCRIPT = "manager.sh"
@@ -70,6 +71,7 @@ def manager_script(worker_python: str | None, worker_init: str) -> bytes:
         lines.append(f'if [ -z "$python" ] || [ "$python" = {before} ]; then python={ours}; fi')
     else:
         lines.append(f"python={ours}")
+    lines.append(f": ${{{safe_path.VARIABLE}:={safe_path.OURS}}}; export {safe_path.VARIABLE}")
     lines.append(f'exec "$python" -m {MODULE} "${{0%/*}}/{BLOCK_FILE}"')
     return ("\n".join(lines) + "\n").encode()
 

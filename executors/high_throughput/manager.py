@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flowlib.executors.high_throughput import local, outbox, processes, relay
+from flowlib.executors.high_throughput import local, outbox, processes, relay, safe_path
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.block import Block, read_block
@@ -587,6 +587,7 @@ def main(arguments: Sequence[str]) -> int:
     """
     if len(arguments) != 1:
         sys.exit("usage: python -m flowlib.executors.high_throughput.manager BLOCKFILE")
+    safe_path.forget(os.environ)
     lifeline = _lifeline(os.environ)  # type: ignore[arg-type]
     try:
         block = read_block(arguments[0])

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-from flowlib.executors.high_throughput import node, processes, records
+from flowlib.executors.high_throughput import node, processes, records, safe_path
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.deaths import Death, Fault, Verdict
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
@@ -127,7 +127,7 @@ class Pool:
             self._template = subprocess.Popen(
                 [
                     sys.executable,
-                    *_safe_path(),
+                    *safe_path.options(),
                     "-m",
                     TEMPLATE,
                     *map(str, (theirs.fileno(), self.page.fd, self._slots, int(self._grace * 1000))),
@@ -383,11 +383,3 @@ class Pool:
         self.workers.clear()
         self._drop_template(END_PATIENCE + _UNTIL_KILLED)
         processes.kill_children(spare=(), patience=END_PATIENCE)
-
-
-def _safe_path() -> list[str]:
-    """Keep the current directory, where a user may have a ``json.py``, off the template's path where Python can."""
-    import flowlib
-
-    home = os.path.dirname(os.path.dirname(os.path.abspath(flowlib.__file__)))
-    return ["-P"] if sys.version_info >= (3, 11) and home != os.getcwd() else []

@@ -20,7 +20,7 @@ from flowlib.dataflow.outcomes import Failed
 from flowlib.errors import ExecutorError, VersionMismatch
 from flowlib.events.schema import Code
 from flowlib.executors.blocks import BlockManager
-from flowlib.executors.high_throughput import keys, launch, node, reach
+from flowlib.executors.high_throughput import keys, launch, node, reach, safe_path
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.client import Client
 from flowlib.executors.high_throughput.facts import OBJECT_SHARE
@@ -132,7 +132,7 @@ class Session:
         )
         self.client = Client(
             label=self.label,
-            command=executor.interchange_launch_cmd or [sys.executable, "-m", module],
+            command=executor.interchange_launch_cmd or [sys.executable, *safe_path.options(), "-m", module],
             environment=launch.child_environment(),
             log=os.path.join(executor.logdir, "interchange.log"),
             setup=self._setup,
