@@ -55,7 +55,7 @@ def processes(blocks: int = 1, workers: int = WORKERS) -> Iterator[Any]:
         max_workers_per_node=workers,
         provider=LocalProvider(init_blocks=blocks, min_blocks=blocks, max_blocks=blocks),
     )
-    with _loaded(Config(executors=[executor])):
+    with loaded(Config(executors=[executor])):
         for _ in range(3):
             for future in [noop() for _ in range(100)]:
                 future.result(60)
@@ -69,14 +69,15 @@ def threads() -> Iterator[None]:
     from flowlib.executors import ThreadPoolExecutor
 
     executor = ThreadPoolExecutor(label="threads", max_threads=WORKERS)
-    with _loaded(Config(executors=[executor])):
+    with loaded(Config(executors=[executor])):
         for future in [noop() for _ in range(1000)]:
             future.result(60)
         yield
 
 
 @contextmanager
-def _loaded(config: Any) -> Iterator[None]:
+def loaded(config: Any) -> Iterator[None]:
+    """A kernel in a directory of its own."""
     with tempfile.TemporaryDirectory() as directory:
         config.run_dir = os.path.join(directory, "runinfo")
         with flowlib.load(config):

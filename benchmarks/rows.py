@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import footprint, throughput
+from benchmarks import footprint, managers, throughput
 from benchmarks.measured import Row
 
 ROWS = {
@@ -21,6 +21,7 @@ ROWS = {
         Row("first", footprint.first_result),
         Row("exit", footprint.exit_time),
         Row("million", throughput.million, deadline=1800, long=True, runs=1),
+        Row("managers", managers.many_managers, deadline=600, long=True, runs=1),
         Row("idle", footprint.idle, deadline=600, long=True, runs=1),
     )
 }

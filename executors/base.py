@@ -70,6 +70,11 @@ class FlowlibExecutor(RepresentationMixin, ABC):
     report: Report
     emit: Emit
 
+    @property
+    def usable(self) -> bool:
+        """Whether it runs tasks, now or as soon as it has what it needs; others may be preferred if not."""
+        return True
+
     @abstractmethod
     def start(self) -> None:
         """Make ready. Called once by ``load``."""

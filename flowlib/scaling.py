@@ -155,11 +155,13 @@ class Load:
         queued: Tasks that no manager has.
         running: Tasks that managers have.
         blocks: What each block with connected managers does, by id.
+        extra: Slots that all these tasks take beyond one each, because they ask for more than a worker's share.
     """
 
     queued: int = 0
     running: int = 0
     blocks: Mapping[str, BlockLoad] = field(default_factory=dict)
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -352,7 +354,7 @@ class Scaler:
         if blame:
             self._halted = True
             return Decision(cancel=tuple(cancel), give_up=blame, failed=tuple(self._failures))
-        outstanding = load.queued + load.running
+        outstanding = load.queued + load.running + load.extra
         useful = [b for b in self.blocks.values() if not b.ending]
         start = self._wanted(outstanding, useful, now)
         start = self._allowed(start, now, wakes)

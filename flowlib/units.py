@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import timedelta
+from typing import Any
 
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d{1,2}))?(?::(\d{1,2}(?:\.\d*)?))?")
 _TERM = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]+)")
@@ -132,6 +133,25 @@ def _size_of_text(text: str, name: str) -> float:
         if power and unit[1:] == "b":
             return number * 1000.0**power
     raise ValueError(f"{name} is {text!r}, which is no size; write bytes or '500MB', '8GB', '8GiB'")
+
+
+def specification_in_bytes(specification: dict[str, Any]) -> dict[str, Any]:
+    """A resource specification of Parsl's with ``memory`` and ``disk`` in bytes; there they are numbers of megabytes.
+
+    Text says its unit itself.  What is neither is left for the executor to refuse.
+
+    Example:
+        >>> specification_in_bytes({"cores": 2, "memory": 500, "disk": "2GB"})
+        {'cores': 2, 'memory': 500000000, 'disk': 2000000000}
+    """
+    changed: dict[str, Any] = {}
+    for name in ("memory", "disk"):
+        amount = specification.get(name)
+        if isinstance(amount, str):
+            changed[name] = parse_size(amount, name)
+        elif isinstance(amount, (int, float)) and not isinstance(amount, bool) and math.isfinite(amount):
+            changed[name] = int(amount * 1_000_000)
+    return {**specification, **changed} if changed else specification
 
 
 def format_time(seconds: float) -> str:

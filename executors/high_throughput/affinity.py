@@ -6,7 +6,7 @@ node has cores, once per worker.  Binding a worker to its share cures both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _THREADS = (
     "OMP_NUM_THREADS",
@@ -105,9 +105,18 @@ def thread_environment(cores: Sequence[int]) -> dict[str, str]:
     """
     if not cores:
         return {}
-    names = [str(core) for core in cores]
+    return {"OMP_NUM_THREADS": str(len(cores)), **thread_places(cores)}
+
+
+def thread_places(cores: Iterable[int]) -> dict[str, str]:
+    """Variables that tell numerical libraries on which CPUs their threads may run.
+
+    Example:
+        >>> thread_places([4, 5])["GOMP_CPU_AFFINITY"]
+        '4 5'
+    """
+    names = [str(core) for core in sorted(cores)]
     return {
-        "OMP_NUM_THREADS": str(len(names)),
         "GOMP_CPU_AFFINITY": " ".join(names),
         "KMP_AFFINITY": f"explicit,proclist=[{','.join(names)}]",
     }

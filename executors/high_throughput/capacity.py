@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flowlib.executors.high_throughput.messages import Register
+from flowlib.executors.high_throughput.messages import Needs, Register
 
 AMOUNTS = ("cores", "memory", "gpus", "disk")
 """The resources that have a meaning of their own; every other name is a label, but for the nodes of MPI tasks."""
@@ -183,6 +183,16 @@ class Pool:
         for name, amount in amounts.items():
             self._taken[name] = self._taken.get(name, 0.0) + amount
         return Holding(slots, amounts, gpus, nodes)
+
+    def given(self, needs: Needs) -> Holding:
+        """What a task was given that this interchange, or this connection, did not give."""
+        asked = needs.resources or {}
+        gpus, nodes = (
+            dict.fromkeys(names or (), min(1.0, asked.get(what) or 0.0))
+            for what, names in (("gpus", needs.gpus), ("nodes", needs.nodes))
+        )
+        amounts = {name: float(amount) for name, amount in asked.items() if self._counted(name)}
+        return Holding(needs.slots, amounts, gpus, nodes)
 
     def take_again(self, holding: Holding) -> Holding:
         """Give a task what it has already."""

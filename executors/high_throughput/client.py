@@ -563,7 +563,7 @@ class Client:
             payload: Any = task.payload
             if len(payload) > _INLINE:
                 # Not changed in place, in case it has to be sent later.
-                tasks[i] = m.Task(task.task, task.attempt, task.function, len(attachments), task.needs)
+                tasks[i] = m.Task(task.task, task.attempt, task.function, len(attachments), task.needs, task.early)
                 attachments.append(payload)
         self._link.send([m.encode(m.Tasks(tasks, functions)), *attachments])
 

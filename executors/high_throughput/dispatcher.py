@@ -152,7 +152,8 @@ class Dispatcher:
             elif key in self._packing.keys:
                 self.dropped += 1
             else:
-                self._packing.put(task, self._taken + self.waiting, self.managers.values())
+                ahead = self._queue.early if task.early else self.waiting
+                self._packing.put(task, self._taken + ahead, self.managers.values())
 
     def _put_back(self, tasks: Sequence[Task]) -> None:
         """Queue tasks before all others of their priority, in this order."""
@@ -212,6 +213,7 @@ class Dispatcher:
         name = facts.manager
         known = self.managers.get(name)
         reported = {(task, attempt) for task, attempt in facts.running}
+        needs = {(task, attempt): given for task, attempt, given in facts.needs}
         lost = Losses([], [])
         manager = Manager(facts, self._ranks.order(facts.block), now)
         if known is not None:
@@ -236,10 +238,12 @@ class Dispatcher:
         if adopt:
             for key in reported:
                 if key not in self._at and key not in self._queue.keys and key not in self._packing.keys:
-                    manager.running[key] = Task(*key, ADOPTED, b"")
+                    manager.running[key] = Task(*key, ADOPTED, b"", needs.get(key))
                     self._at[key] = manager
         self._gone.pop(name, None)
         manager.ghosts = {key for key in reported if key not in manager.running}
+        for key in needs.keys() & reported:
+            manager.hold_given(key, needs[key])
         self.managers[name] = manager
         self._dirty.add(manager)
         return Registration(manager, lost, sorted(manager.ghosts))
@@ -251,6 +255,10 @@ class Dispatcher:
             return None
         manager = Manager(gone.facts, gone.order, now)
         manager.ghosts = set(gone.ghosts)
+        for key in gone.ghosts:
+            holding = gone.holding(key)
+            if holding is not None:
+                manager.hold_again(key, holding)
         manager.known = gone.known
         manager.draining, manager.held = gone.draining, gone.held
         self.managers[name] = manager
@@ -278,7 +286,6 @@ class Dispatcher:
         losses, again = self._judge(manager, set() if answered else manager.may_have_begun(), for_good)
         for key in manager.running:
             self._forget(key)
-            manager.release(key)
         self._put_back(again)
         if not for_good:
             manager.ghosts.update(manager.running)
@@ -389,6 +396,10 @@ class Dispatcher:
             running[block] = running.get(block, 0) + manager.used
         return running
 
+    def asked(self) -> tuple[list[tuple[dict[str, Any], int]], int]:
+        """What waiting tasks ask for, with their number; and the slots that tasks take beyond one each."""
+        return self._packing.asked(), sum(manager.extra for manager in self.managers.values())
+
     def forget_functions(self, functions: Iterable[int]) -> None:
         """These functions are not used any more."""
         gone = set(functions)
@@ -467,6 +478,7 @@ class Dispatcher:
         manager = self.managers.get(sender)
         if manager is not None and key in manager.ghosts:
             manager.ghosts.remove(key)
+            manager.release(key)
             self._dirty.add(manager)
             if not manager.used:
                 manager.idle_since = now
@@ -578,23 +590,37 @@ class Dispatcher:
         Returns:
             When to come back, by ``_taken``; None for not before something happens.
         """
+        while True:
+            again = self._pack_once(given)
+            # A node that is kept no more, because the task went elsewhere, may be what another waits for.
+            if not self._place_freed():
+                return again
+
+    def _place_freed(self) -> bool:
+        freed = [m for m in self._packing.take_freed() if self.managers.get(m.name) is m]
+        for manager in freed:
+            self._place(manager)
+        return bool(freed)
+
+    def _pack_once(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> int | None:
         packing, queue = self._packing, self._queue
         again: int | None = None
         lanes = packing.lanes()
-        for manager in packing.take_freed():
-            if self.managers.get(manager.name) is manager:
-                self._place(manager)
-        heap = [(-lane.priority, lane.waiting[0][0], n, lane) for n, lane in enumerate(lanes)]
+        self._place_freed()
+        heap = [(lane.place, n, lane) for n, lane in enumerate(lanes)]
         while heap:
-            _, turn, n, lane = heappop(heap)
+            (_, _, turn), n, lane = heappop(heap)
             if queue and lane.reserved is None:
                 first = queue.first_priority()
                 if lane.priority < first:
                     if first > 0:
-                        again = self._taken + max(1, queue.urgent())
+                        urgent = self._taken + max(1, queue.urgent())
+                        again = urgent if again is None else min(again, urgent)
                     break
                 if lane.priority == first and self._taken < turn:
-                    again = turn
+                    again = turn if again is None else min(again, turn)
+                    if lane.early:
+                        continue
                     break
             found = packing.find(lane, self.managers.values())
             if found is None:
@@ -604,8 +630,8 @@ class Dispatcher:
                 continue
             self._give(lane, found, given)
             if packing.settle(lane):
-                heappush(heap, (-lane.priority, lane.waiting[0][0], n, lane))
-        for _, _, _, lane in heap:
+                heappush(heap, (lane.place, n, lane))
+        for _, _, lane in heap:
             # What a manager was kept for gets it, whoever has come since: nobody else can have it.
             if lane.reserved is not None and (found := packing.find(lane, self.managers.values())) is not None:
                 self._give(lane, found, given)
@@ -756,7 +782,7 @@ class Dispatcher:
         self._ranks.check_invariants()
         self._packing.check_invariants(self.managers.values())
         assert not self._queue.keys & self._at.keys()
-        assert not self._packing.keys & (self._at.keys() | self._queue.keys)
+        assert not self._packing.keys.keys() & (self._at.keys() | self._queue.keys)
         assert sum(len(m.running) for m in self.managers.values()) == len(self._at)
         for name, manager in self.managers.items():
             assert name == manager.name

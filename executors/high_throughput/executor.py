@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flowlib.errors import ExecutorError
@@ -18,6 +19,7 @@ from flowlib.events import discard
 from flowlib.executors.base import FlowlibExecutor
 from flowlib.executors.high_throughput import launch
 from flowlib.executors.high_throughput import messages as m
+from flowlib.executors.high_throughput.expected import expected_node
 from flowlib.executors.high_throughput.manager_selector import ManagerSelector, RandomManagerSelector
 from flowlib.executors.high_throughput.needs import (
     check_fits,
@@ -29,7 +31,7 @@ from flowlib.executors.high_throughput.needs import (
 from flowlib.executors.high_throughput.parameters import Checks, known_options_only, parameter_names
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
 from flowlib.serialize.arguments import ApartCall, dump_apart
-from flowlib.units import parse_size
+from flowlib.units import parse_size, specification_in_bytes
 
 if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
@@ -355,7 +357,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         if type(payload) is ApartCall:
             needs = session.objects.hold((record.id, attempt), payload, needs)
             payload = payload.payload
-        session.client.launch(record, m.Task(record.id, attempt, number, payload, needs))  # type: ignore[arg-type]
+        session.client.launch(record, m.Task(record.id, attempt, number, payload, needs, record.depends))  # type: ignore[arg-type]
 
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
@@ -364,7 +366,7 @@ class HighThroughputExecutor(FlowlibExecutor):
 
         Args:
             func: What to call.
-            resource_specification: See ``validate_resources``.
+            resource_specification: See ``validate_resources``; ``memory`` and ``disk`` are in megabytes here.
             *args: Its arguments.
             **kwargs: Its keyword arguments.
 
@@ -377,6 +379,7 @@ class HighThroughputExecutor(FlowlibExecutor):
             SerializationError: The function or an argument cannot be sent.
         """
         session = self._here()
+        resource_specification = specification_in_bytes(resource_specification)
         self.validate_resources(resource_specification)
         name = getattr(func, "__name__", type(func).__name__)
         number = session.functions.number(func, name)
@@ -422,8 +425,8 @@ class HighThroughputExecutor(FlowlibExecutor):
     def validate_resources(self, specification: dict[str, Any]) -> None:
         """Refuse what this executor can never honour: unknown names, and more than its largest node has.
 
-        Before the first manager is there, the nodes are not known; what turns out to be too much
-        then fails in the same way.
+        Before the first manager is there, nodes are taken to be what the parameters, the provider and, for blocks on
+        this machine, this machine tell of them. What only turns out to be too much fails in the same way then.
 
         Raises:
             InvalidResourceSpecification: Names the keys.
@@ -433,11 +436,14 @@ class HighThroughputExecutor(FlowlibExecutor):
             check_specification(specification, who, self.labels)
             session = self._session
             if session is not None:
-                check_fits(specification, session.fleet.connected(), who)
+                # Nodes that are there are known better than those that will come.
+                check_fits(specification, session.fleet.shapes() or [self.expected], who)
+            else:
+                check_fits(specification, [self.expected], who)
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
         """The name of ``validate_resources`` that scripts of the field call."""
-        self.validate_resources(resource_specification)
+        self.validate_resources(specification_in_bytes(resource_specification))
 
     # ------------------------------------------------------------------------------------------------- what there is
 
@@ -495,6 +501,19 @@ class HighThroughputExecutor(FlowlibExecutor):
         if self.max_workers_per_node is not None and limits:
             limits.append(self.max_workers_per_node)
         return max(1, int(min(limits, default=1)))
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is not broken, and has workers or may start blocks that have some."""
+        session = self._session
+        if session is None or session.client.error is not None:
+            return False
+        return session.fleet.slots > 0 or getattr(self.provider, "max_blocks", 1) > 0
+
+    @cached_property
+    def expected(self) -> m.Register:
+        """What a node will have at most, as far as that is known before one is there."""
+        return expected_node(self)
 
     def _hold_block(self, block_id: str) -> list[str]:
         """Give the managers of a block no more tasks; returns their names."""

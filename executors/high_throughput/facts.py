@@ -71,11 +71,14 @@ class Facts:
         """The log of a worker."""
         return os.path.join(self.directory, f"worker_{rank}.log")
 
-    def registration(self, running: Sequence[tuple[int, int]]) -> m.Register:
+    def registration(
+        self, running: Sequence[tuple[int, int]], needs: Sequence[tuple[int, int, m.Needs]] = ()
+    ) -> m.Register:
         """What the interchange is told.
 
         Args:
             running: The attempts that the manager has.
+            needs: What was given to those of them that asked for resources.
         """
         block = self._block
         return m.Register(
@@ -101,6 +104,7 @@ class Facts:
             labels=block.labels,
             shared_gpus=block.shared_accelerators,
             nodes=self._nodes,
+            needs=list(needs),
         )
 
     def worker_setup(self, rank: int) -> m.WorkerSetup:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
+from flowlib.executors.high_throughput.capacity import slots_for
 from flowlib.executors.high_throughput.messages import ManagerChanged, Register
 from flowlib.scaling import BlockLoad, Load
 
@@ -40,12 +42,17 @@ class Fleet:
         members: All managers so far, by name.
         blocks: Blocks of which a manager ever came, in that order.
         slots: Workers of all connected managers that get tasks.
+        extra: Slots that the tasks that managers have take beyond one each.
     """
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self.blocks: dict[str, None] = {}
         self.slots = 0
+        self.extra = 0
+        self._changes = 0
+        self._shapes: tuple[int, list[Register]] = (0, [])
+        self._asked: list[tuple[dict[str, Any], int]] = []
         self._numbers = itertools.count()
         self._busy: dict[str, tuple[int, float]] = {}
         self._running = 0
@@ -67,6 +74,7 @@ class Fleet:
         elif change.change in ("quarantined", "released"):
             member.quarantined = change.change == "quarantined"
         self.slots = sum(facts.slots for facts in self.working())
+        self._changes += 1
         return member
 
     def connected(self) -> list[Register]:
@@ -76,6 +84,19 @@ class Fleet:
     def working(self) -> list[Register]:
         """Those of them that get tasks."""
         return [m.facts for m in list(self.members.values()) if m.here and not m.quarantined and m.facts is not None]
+
+    def shapes(self) -> list[Register]:
+        """Registrations of connected managers, one for each kind of node."""
+        known, shapes = self._shapes
+        changes = self._changes
+        if known != changes:
+            kinds: dict[tuple[Any, ...], Register] = {}
+            for f in self.connected():
+                kind = (f.slots, f.cores, f.memory, f.share, f.disk, f.shared_gpus, len(f.gpus), len(f.nodes))
+                kinds.setdefault((*kind, *sorted(f.labels.items())), f)
+            shapes = list(kinds.values())
+            self._shapes = (changes, shapes)
+        return shapes
 
     def number_of(self, manager: str) -> int:
         """A manager's number in events, -1 if there is none of that name."""
@@ -98,13 +119,28 @@ class Fleet:
         """Take the interchange's answer to "load"."""
         self._busy = {block: (int(running), float(idle)) for block, (running, idle) in answer["blocks"].items()}
         self._running = int(answer["running"])
+        self.extra = int(answer["extra"])
+        self._asked = [(dict(asked), int(count)) for asked, count in answer["asked"]]
         self._asked_at = None
 
-    def load(self, outstanding: int) -> Load:
+    def demand(self, expected: Callable[[], Register]) -> int:
+        """Slots that tasks take, or wait for, beyond one each.
+
+        Args:
+            expected: Tells what nodes will be like; asked as long as none is there.
+        """
+        if not self._asked:
+            return self.extra
+        largest = max(self.shapes() or [expected()], key=lambda facts: facts.slots)
+        waiting = sum((min(slots_for(asked, largest), largest.slots) - 1) * count for asked, count in self._asked)
+        return self.extra + waiting
+
+    def load(self, outstanding: int, extra: int = 0) -> Load:
         """What there is to do, to the best of the driver's knowledge.
 
         Args:
             outstanding: Attempts that are out.
+            extra: Slots that they take beyond one each.
         """
         blocks: dict[str, BlockLoad] = {}
         busy = self._busy
@@ -113,4 +149,4 @@ class Fleet:
             running, idle = busy.get(facts.block, (0, 0.0))
             blocks[facts.block] = BlockLoad(known.managers + 1, known.slots + facts.slots, running, idle)
         running = min(outstanding, self._running)
-        return Load(outstanding - running, running, blocks)
+        return Load(outstanding - running, running, blocks, extra if outstanding else 0)

@@ -298,7 +298,9 @@ class Interchange:
             return [self._describe(manager, now) for manager in core.managers.values()]
         if name == "load":
             running, idle = core.running_in_blocks(), core.idle_blocks(now)
-            return {"running": core.outstanding, "blocks": {b: (running[b], idle[b]) for b in idle}}
+            asked, extra = core.asked()
+            blocks = {b: (running[b], idle[b]) for b in idle}
+            return {"running": core.outstanding, "blocks": blocks, "asked": asked, "extra": extra}
         if name == "idle":
             return core.idle_blocks(now)
         if name == "where":

@@ -313,7 +313,7 @@ class Manager:
         self._contact.connected(self._now)
         # What may not have arrived counts as still here, and arrives now.
         keys = [*self._core.keys(), *self._objects.waiting(), *self._unconfirmed.keys()]
-        self._tell(self._facts.registration(keys))
+        self._tell(self._facts.registration(keys, self._core.needs()))
         for frames in self._unconfirmed.frames():
             self._connection.send(frames)
         self._core.tell_again(self._now)

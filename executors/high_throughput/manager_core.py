@@ -29,7 +29,7 @@ from flowlib.executors.high_throughput.manager_orders import (
     Terminate,
     Weigh,
 )
-from flowlib.executors.high_throughput.messages import Result, Status, Task
+from flowlib.executors.high_throughput.messages import Needs, Result, Status, Task
 
 AHEAD = 0.005
 """Seconds of work that a worker may have in hand."""
@@ -122,6 +122,11 @@ class ManagerCore:
     def keys(self) -> list[Key]:
         """Those tasks."""
         return list(self._entries)
+
+    def needs(self) -> list[tuple[int, int, Needs]]:
+        """What was given to those of them that asked for resources."""
+        asking = [(key, entry.task.needs) for key, entry in self._entries.items()]
+        return [(*key, needs) for key, needs in asking if needs is not None and needs.resources]
 
     @property
     def waiting(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowlib.executors.high_throughput.capacity import Holding, Pool, slots_for
-from flowlib.executors.high_throughput.messages import Register, Task
+from flowlib.executors.high_throughput.messages import Needs, Register, Task
 
 Key = tuple[int, int]
 """``(task, attempt)``."""
@@ -116,6 +116,11 @@ class Manager:
         self._holdings[key] = self._pool.take_again(holding)
         self.extra += holding.slots - 1
 
+    def hold_given(self, key: Key, needs: Needs) -> None:
+        """Put aside what a task has of which only the manager itself knew, unless that is done."""
+        if key not in self._holdings:
+            self.hold_again(key, self._pool.given(needs))
+
     def holding(self, key: Key) -> Holding | None:
         """What was put aside for a task."""
         return self._holdings.get(key)
@@ -139,7 +144,7 @@ class Manager:
             AssertionError: It is not.
         """
         self._pool.check_invariants()
-        assert self._holdings.keys() <= self.running.keys()
+        assert self._holdings.keys() <= self.running.keys() | self.ghosts
         assert self.extra == sum(holding.slots - 1 for holding in self._holdings.values())
         assert not self.extra or len(self._holdings) + self.extra <= self.slots
 

@@ -155,6 +155,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
         function: Number of its function.
         payload: Pickled ``(args, kwargs)``, inline or the index of its attachment.
         needs: What it asks for beyond one slot.
+        early: Whether it goes before others of its priority: it uses what other tasks have made.
     """
 
     task: int
@@ -162,6 +163,7 @@ class Task(msgspec.Struct, array_like=True, gc=False):
     function: int
     payload: bytes | int
     needs: Needs | None = None
+    early: bool = False
 
 
 class Result(msgspec.Struct, array_like=True, gc=False):
@@ -387,6 +389,7 @@ class Register(msgspec.Struct, array_like=True, tag=20):
         labels: Amounts of what the user has named.
         shared_gpus: Whether accelerators go to tasks that ask for them, and not to workers.
         nodes: Names of the nodes that it has for MPI tasks.
+        needs: What those of ``running`` were given that asked for resources, as ``(task, attempt, needs)``.
     """
 
     protocol: int
@@ -411,6 +414,7 @@ class Register(msgspec.Struct, array_like=True, tag=20):
     labels: dict[str, float] = {}
     shared_gpus: bool = False
     nodes: list[str] = []
+    needs: list[tuple[int, int, Needs]] = []
 
 
 class Registered(msgspec.Struct, array_like=True, tag=21):
@@ -529,7 +533,8 @@ class Command(msgspec.Struct, array_like=True, tag=44):
 
     Names: "managers" (list of dicts), "hold_block" ``[block]``, "hold_manager" ``[manager]``,
     "drain_blocks" ``[blocks]``, "block_ended" ``[block, why]``, "idle" (seconds idle by block), "load" (``{"running":
-    tasks at managers, "blocks": {block: [tasks there, seconds idle]}}``).
+    tasks at managers, "blocks": {block: [slots taken there, seconds idle]}, "asked": [[amounts, waiting tasks that ask
+    for them]], "extra": slots that tasks at managers take beyond one each}``).
     """
 
     number: int

@@ -16,6 +16,7 @@ from flowlib.units import format_size
 if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
 
+_MPI = ("nodes", "ranks", "ranks_per_node", "num_nodes", "num_ranks", "launcher_options")
 PRIORITY_BASE = 2.0**32
 """Tasks with a priority in their resource specification run before those that have none at all."""
 
@@ -81,6 +82,13 @@ def check_specification(specification: Mapping[str, Any], who: str, labels: Iter
         InvalidResourceSpecification: Names the keys.
     """
     valid = [*AMOUNTS, "priority", *labels]
+    mpi = [key for key in specification if key in _MPI and key not in valid]
+    if mpi:
+        raise InvalidResourceSpecification(
+            mpi,
+            f"{who} gives a task a part of one node, and takes {', '.join(valid)}: use an MPIExecutor for MPI programs "
+            f"that need {' and '.join(mpi)}",
+        )
     unknown = [str(key) for key in specification if key not in valid]
     if unknown:
         hints = "".join(f" {key!r}: did you mean {near!r}?" for key in unknown if (near := closest(key, valid)))

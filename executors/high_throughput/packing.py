@@ -22,7 +22,7 @@ from flowlib.executors.high_throughput.capacity import shortfall, slots_for
 from flowlib.executors.high_throughput.managers import Key, Manager
 from flowlib.executors.high_throughput.messages import Task
 
-Shape = tuple[float, tuple[tuple[str, Any], ...], Places, bool]
+Shape = tuple[float, bool, tuple[tuple[str, Any], ...], Places, bool]
 
 
 class Lane:
@@ -30,21 +30,26 @@ class Lane:
 
     Attributes:
         priority: Higher first.
+        early: Whether they go before others of the priority; see ``taskqueue``.
         asked: The amounts, by name.
-        waiting: The requests, with how many tasks must have been handed out before it is their turn.
+        waiting: The requests, with how many tasks must have been handed out before it is their turn; withdrawn ones
+            keep their place until it is reached.
+        count: How many there are.
         open: Managers that may be able to serve them; the others need not be looked at.
         reserved: The manager that is kept for the first of them.
         avoids: The places that they avoid; None for nothing.
     """
 
-    __slots__ = ("asked", "avoids", "open", "priority", "reserved", "waiting")
+    __slots__ = ("asked", "avoids", "count", "early", "open", "priority", "reserved", "waiting")
 
     def __init__(
-        self, priority: float, asked: dict[str, Any], managers: Iterable[Manager], avoids: Group | None
+        self, priority: float, early: bool, asked: dict[str, Any], managers: Iterable[Manager], avoids: Group | None
     ) -> None:
         self.priority = priority
+        self.early = early
         self.asked = asked
         self.waiting: deque[tuple[int, Task]] = deque()
+        self.count = 0
         self.open: dict[Manager, None] = dict.fromkeys(managers)
         self.reserved: Manager | None = None
         self.avoids = avoids
@@ -55,19 +60,24 @@ class Lane:
             return None
         return self.avoids.wish(m for m in managers if shortfall(self.asked, m.facts) is None)
 
+    @property
+    def place(self) -> tuple[float, bool, int]:
+        """Where it stands among all lanes, the first lowest; a task must be there."""
+        return -self.priority, not self.early, self.waiting[0][0]
+
 
 class Packing:
     """All lanes.
 
     Attributes:
-        keys: The tasks that wait.
+        keys: The tasks that wait, with their lanes.
         fresh: Whether there are lanes that ``impossible`` has not looked at.
     """
 
     __slots__ = ("_freed", "_lanes", "fresh", "keys")
 
     def __init__(self) -> None:
-        self.keys: set[Key] = set()
+        self.keys: dict[Key, Lane] = {}
         self.fresh = False
         self._lanes: dict[Shape, Lane] = {}
         self._freed: list[Manager] = []
@@ -97,18 +107,26 @@ class Packing:
         needs = task.needs
         assert needs is not None and needs.resources
         places = tuple(needs.avoid or ())
-        shape = (needs.priority, tuple(sorted(needs.resources.items())), places, needs.firm)
+        shape = (needs.priority, task.early, tuple(sorted(needs.resources.items())), places, needs.firm)
         lane = self._lanes.get(shape)
         if lane is None:
             avoids = Group(places, needs.firm, needs.priority) if places else None
-            lane = self._lanes[shape] = Lane(needs.priority, needs.resources, managers, avoids)
+            lane = self._lanes[shape] = Lane(needs.priority, task.early, needs.resources, managers, avoids)
             self.fresh = True
-        self.keys.add((task.task, task.attempt))
+        self.keys[task.task, task.attempt] = lane
+        lane.count += 1
         (lane.waiting.appendleft if front else lane.waiting.append)((turn, task))
 
     def withdraw(self, keys: Iterable[Key]) -> None:
         """Take out tasks; keys that do not wait here are ignored."""
-        self.keys.difference_update(keys)
+        for key in keys:
+            lane = self.keys.pop(key, None)
+            if lane is not None:
+                lane.count -= 1
+
+    def asked(self) -> list[tuple[dict[str, Any], int]]:
+        """What the waiting tasks ask for, with their number."""
+        return [(lane.asked, lane.count) for lane in self._lanes.values() if lane.count]
 
     def changed(self, manager: Manager) -> None:
         """A manager has more room than before, or is new."""
@@ -124,12 +142,12 @@ class Packing:
         manager.reserved = False
 
     def lanes(self) -> list[Lane]:
-        """Lanes with tasks: highest priority first, then the one whose turn is first."""
+        """Lanes with tasks: highest priority first, then early ones, then the one whose turn is first."""
         for shape, lane in [*self._lanes.items()]:
             if not self.settle(lane):
                 self.release(lane)
                 del self._lanes[shape]
-        return sorted(self._lanes.values(), key=lambda lane: (-lane.priority, lane.waiting[0][0]))
+        return sorted(self._lanes.values(), key=lambda lane: lane.place)
 
     def settle(self, lane: Lane) -> bool:
         """Drop the places of withdrawn tasks at the head of a lane; whether a task is there."""
@@ -142,9 +160,11 @@ class Packing:
         """A manager with room for the first of a lane: the one that it fills best among a few."""
         suits = lane.wish(managers)
         if lane.reserved is not None:
-            if lane.reserved.open and (suits is None or suits(lane.reserved)):
-                return lane.reserved if lane.reserved.room_for(lane.asked) else None
-            self.release(lane)
+            if not lane.reserved.open or (suits is not None and not suits(lane.reserved)):
+                self.release(lane)
+            elif lane.reserved.room_for(lane.asked):
+                return lane.reserved
+        # Also while one is kept for it: another may be free sooner, or new.
         best: Manager | None = None
         least, seen = 0, 0
         for manager in [*lane.open]:
@@ -174,7 +194,8 @@ class Packing:
     def take(self, lane: Lane) -> Task:
         """Take out the first of a lane."""
         _, task = lane.waiting.popleft()
-        self.keys.discard((task.task, task.attempt))
+        del self.keys[task.task, task.attempt]
+        lane.count -= 1
         self.release(lane)
         if lane.avoids is not None:
             lane.avoids.since = None
@@ -257,7 +278,8 @@ class Packing:
             AssertionError: They are not.
         """
         there = {(t.task, t.attempt) for lane in self._lanes.values() for _, t in lane.waiting}
-        assert self.keys <= there
+        assert self.keys.keys() <= there
+        assert all(lane.count == sum(of is lane for of in self.keys.values()) for lane in self._lanes.values())
         kept = [lane.reserved for lane in self._lanes.values() if lane.reserved is not None]
         assert len(kept) == len(set(kept))
         assert set(kept) == {m for m in managers if m.reserved}

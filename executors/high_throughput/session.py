@@ -415,8 +415,18 @@ class Session:
 
     def _load(self) -> Load:
         if self.fleet.may_ask():
-            self.client.ask_later("load", [], self.fleet.take_load)
-        return self.fleet.load(self.client.outstanding)
+            self.client.ask_later("load", [], self._on_load)
+        return self.fleet.load(self.client.outstanding, self.fleet.demand(self._expected))
+
+    def _expected(self) -> m.Register:
+        return self._executor.expected
+
+    def _on_load(self, answer: Any) -> None:
+        before = self.fleet.demand(self._expected)
+        self.fleet.take_load(answer)
+        if self.fleet.demand(self._expected) > before:
+            # Few tasks may ask for much: what is decided by their number alone is not enough.
+            self.blocks.poke()
 
     def _on_replaced(self, cause: BaseException) -> list[m.Message]:
         """The interchange was replaced: what the new one must know."""

@@ -1,4 +1,7 @@
-"""Tasks that no manager has yet: highest priority first, then first come, first served.
+"""Tasks that no manager has yet: highest priority first, then depth-first, then first come, first served.
+
+Depth-first means: tasks that use what other tasks have made go before those that use nothing.  So a wide first level
+does not pile up its results before the second begins, and what was begun is finished.
 
 Nearly all tasks have no priority, and those cost a deque's append and popleft.  Withdrawing a task takes its name off
 a list; its place in the queue is cleared when it is reached, or when such places are most of the queue.  Tasks that
@@ -19,6 +22,9 @@ from flowlib.executors.high_throughput.messages import Task
 LOOKED_AT = 100_000
 """Places that are looked at for a task's position: the answer must not hold up the tasks."""
 
+_EARLY = 1 << 62
+"""Puts a task before others of its priority."""
+
 
 class TaskQueue:
     """A queue; its length is that without the tasks that avoid places.
@@ -28,11 +34,12 @@ class TaskQueue:
         avoiding: Those.
     """
 
-    __slots__ = ("_count", "_fifo", "_ranked", "avoiding", "keys")
+    __slots__ = ("_count", "_early", "_fifo", "_ranked", "avoiding", "keys")
 
     def __init__(self) -> None:
         self.keys: set[Key] = set()
         self.avoiding = Avoidance()
+        self._early: deque[Task] = deque()
         self._fifo: deque[Task] = deque()
         self._ranked: list[tuple[float, int, Task]] = []
         self._count = 0
@@ -44,7 +51,7 @@ class TaskQueue:
         """Queue a task that is not in the queue."""
         self.keys.add(key)
         if task.needs is None:
-            self._fifo.append(task)
+            (self._early if task.early else self._fifo).append(task)
         elif task.needs.avoid:
             self.avoiding.put(task, key)
         else:
@@ -52,10 +59,10 @@ class TaskQueue:
 
     def _put(self, task: Task, priority: float) -> None:
         if not priority:
-            self._fifo.append(task)
+            (self._early if task.early else self._fifo).append(task)
         else:
             self._count += 1
-            heappush(self._ranked, (-priority, self._count, task))
+            heappush(self._ranked, (-priority, self._count - _EARLY if task.early else self._count, task))
 
     def let_go(self, group: Group) -> None:
         """Queue the tasks of a group as if they avoided nothing."""
@@ -70,24 +77,28 @@ class TaskQueue:
             if task.needs is not None and task.needs.avoid:
                 self.avoiding.put(task, key, front=True)
             elif task.needs is None or not task.needs.priority:
-                self._fifo.appendleft(task)
+                self._early.appendleft(task)
             else:
                 self._count += 1
-                heappush(self._ranked, (-task.needs.priority, -self._count, task))
+                heappush(self._ranked, (-task.needs.priority, -self._count - _EARLY, task))
 
     def take(self, most: int) -> list[Task]:
         """Take out the next tasks, at most that many; empty only if none waits but those that avoid places."""
-        keys, fifo, ranked = self.keys, self._fifo, self._ranked
+        keys, early, fifo, ranked = self.keys, self._early, self._fifo, self._ranked
         taken: list[Task] = []
-        while most and (fifo or ranked):
-            task = heappop(ranked)[2] if ranked and (ranked[0][0] < 0 or not fifo) else fifo.popleft()
+        while most:
+            usual = early or fifo
+            if not usual and not ranked:
+                break
+            task = heappop(ranked)[2] if ranked and (ranked[0][0] < 0 or not usual) else usual.popleft()
             key = (task.task, task.attempt)
             if key in keys:
                 keys.remove(key)
                 taken.append(task)
                 most -= 1
-        if (fifo or ranked) and not len(self):
+        if (early or fifo or ranked) and not len(self):
             # Only places of withdrawn tasks are left.
+            early.clear()
             fifo.clear()
             ranked.clear()
         return taken
@@ -96,8 +107,9 @@ class TaskQueue:
         """Take out tasks that are in the queue."""
         self.keys.difference_update(keys)
         self.avoiding.withdraw(keys)
-        places = len(self._fifo) + len(self._ranked)
+        places = len(self._early) + len(self._fifo) + len(self._ranked)
         if places > 64 and places > 2 * len(self):
+            self._early = deque(t for t in self._early if (t.task, t.attempt) in self.keys)
             self._fifo = deque(t for t in self._fifo if (t.task, t.attempt) in self.keys)
             self._ranked = [e for e in self._ranked if (e[2].task, e[2].attempt) in self.keys]
             heapify(self._ranked)
@@ -106,9 +118,14 @@ class TaskQueue:
         """About how many tasks of a priority above the usual wait."""
         return sum(1 for entry in self._ranked if entry[0] < 0)
 
+    @property
+    def early(self) -> int:
+        """About how many tasks wait that go before others of the usual priority."""
+        return len(self._early)
+
     def first_priority(self) -> float:
         """The priority of the first task; that of one that was withdrawn may count."""
-        if self._ranked and (self._ranked[0][0] < 0 or not self._fifo):
+        if self._ranked and (self._ranked[0][0] < 0 or not (self._early or self._fifo)):
             return -self._ranked[0][0]
         return 0.0
 
@@ -121,7 +138,7 @@ class TaskQueue:
         ahead = [entry[2] for entry in ranked if entry[0] < 0]
         behind = [entry[2] for entry in ranked if entry[0] >= 0]
         position = 0
-        for task in islice(chain(ahead, self._fifo, behind), LOOKED_AT):
+        for task in islice(chain(ahead, self._early, self._fifo, behind), LOOKED_AT):
             there = (task.task, task.attempt)
             if there in keys:
                 position += 1
@@ -136,6 +153,6 @@ class TaskQueue:
             AssertionError: One has none.
         """
         self.avoiding.check_invariants()
-        places = [*self._fifo, *(entry[2] for entry in self._ranked)]
+        places = [*self._early, *self._fifo, *(entry[2] for entry in self._ranked)]
         assert self.avoiding.keys <= self.keys
         assert self.keys - self.avoiding.keys <= {(t.task, t.attempt) for t in places}

@@ -27,7 +27,7 @@ from flowlib import context as task_context
 from flowlib.errors import AppTimeout, InternalConsistencyError
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page
-from flowlib.executors.high_throughput.affinity import accelerator_environment, task_threads
+from flowlib.executors.high_throughput.affinity import accelerator_environment, task_threads, thread_places
 from flowlib.executors.high_throughput.hygiene import Hygiene
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.node import usable_cpus
@@ -299,6 +299,8 @@ class Worker:
         try:
             if needs is not None:
                 self._bind(needs.slots)
+                if self._wide:
+                    os.environ.update(thread_places(self._all_cpus))
                 _export(needs, began)
                 if needs.nodes and needs.ranks:
                     self._spread(context, needs.nodes, needs.ranks)

@@ -31,6 +31,7 @@ from flowlib.dataflow.graph import (
     Graph,
     Step,
 )
+from flowlib.dataflow.lanes import pick
 from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.dataflow.record import TaskRecord
 from flowlib.dataflow.shield import SHIELD, ShieldedLock
@@ -227,7 +228,7 @@ class Engine:
             return None
         lanes = record.lanes
         try:
-            lane = lanes[0] if len(lanes) == 1 else min(lanes, key=_outstanding)
+            lane = lanes[0] if len(lanes) == 1 else pick(lanes)
             if record.depends:
                 put = self._replacer(record, lane, here)
                 if put is None:
@@ -617,10 +618,6 @@ def _asks(record: TaskRecord) -> dict[str, Any]:
 
 def _is_lifted(future: Future[Any]) -> bool:
     return isinstance(future, LiftedFuture)
-
-
-def _outstanding(lane: Lane) -> int:
-    return lane.outstanding
 
 
 def _told(outcome: Failed) -> str:

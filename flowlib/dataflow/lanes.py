@@ -35,6 +35,23 @@ class Lane:
         self.outstanding = 0
 
 
+class Preferred(tuple[Lane, ...]):
+    """Executors that somebody has named one after the other: the first that can is to run the task."""
+
+    __slots__ = ()
+
+
+def pick(lanes: tuple[Lane, ...]) -> Lane:
+    """The executor that gets a task: of preferred ones the first that works, otherwise the one with the least to do."""
+    if type(lanes) is Preferred:
+        return next((lane for lane in lanes if lane.executor.usable), lanes[0])
+    return min(lanes, key=_outstanding)
+
+
+def _outstanding(lane: Lane) -> int:
+    return lane.outstanding
+
+
 class Lanes:
     """All executors of a run, by label."""
 
@@ -77,7 +94,8 @@ class Lanes:
         lanes = self._chosen.get(key)
         if lanes is None:
             every = self.choose_any(key)
-            lanes = self._chosen[key] = tuple(lane for lane in every if not lane.executor.wants_resources) or every
+            plain = type(every)(lane for lane in every if not lane.executor.wants_resources)
+            lanes = self._chosen[key] = plain or every
         return lanes
 
     def choose_any(self, wanted: str | Iterable[str] | None) -> tuple[Lane, ...]:
@@ -96,7 +114,7 @@ class Lanes:
 
                 valid = [lane.label for lane in self.users()]
                 raise ValueError(f"no executor of this run is labelled {label!r}{nearest(str(label), valid)}")
-        return tuple(self.by_label[label] for label in dict.fromkeys(labels))
+        return Preferred(self.by_label[label] for label in dict.fromkeys(labels))
 
 
 def suitable(lanes: tuple[Lane, ...], specification: dict[str, Any]) -> tuple[Lane, ...]:
@@ -116,4 +134,4 @@ def suitable(lanes: tuple[Lane, ...], specification: dict[str, Any]) -> tuple[La
             able.append(lane)
     if refusal is not None and not able:
         raise refusal
-    return tuple(able)
+    return type(lanes)(able)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flowlib.dataflow.futures import AppFuture, DataFuture
+from flowlib.units import specification_in_bytes
 
 if TYPE_CHECKING:
     from flowlib.dataflow.lanes import Lane
@@ -61,7 +62,7 @@ def prepare(record: TaskRecord, future: AppFuture[Any], kwargs: dict[str, Any]) 
     if specification:
         if not isinstance(specification, dict):
             raise TypeError(f"{SPECIFICATION} is {specification!r}, it must be a dict")
-        record.resource_specification = specification
+        record.resource_specification = specification_in_bytes(specification)
     if kwargs.get("label") is not None:
         record.more().label = str(kwargs["label"])
     for name in _STREAMS:

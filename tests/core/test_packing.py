@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import heapq
 import random
+from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 
 from flowlib.executors.high_throughput.avoidance import PATIENCE
-from flowlib.executors.high_throughput.capacity import slots_for
+from flowlib.executors.high_throughput.capacity import slots_for, total
 from flowlib.executors.high_throughput.dispatcher import Dispatcher
 from flowlib.executors.high_throughput.manager_core import ManagerCore
 from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
@@ -220,6 +222,19 @@ def test_a_node_stays_busy(seed: int) -> None:
     assert busy / (64 * until) >= 0.9
 
 
+MOVES = {
+    "submit": 5,
+    "end": 10,
+    "lose": 0.3,
+    "come": 0.5,
+    "back": 1,
+    "cancel": 1,
+    "lapse": 0.3,
+    "revive": 1,
+    "restart": 0.2,
+}
+
+
 class Site:
     """Nodes that run what they get, do random things to the dispatcher, and look whether they are overbooked."""
 
@@ -228,8 +243,10 @@ class Site:
         self.core = Dispatcher(self.rng.choice(["spread", "pack", "block"]))
         self.nodes: dict[str, Register] = {}
         self.at: dict[str, dict[int, Task]] = {}
-        self.answered: list[int] = []
+        self.open: set[int] = set()
+        self.given_up: set[int] = set()
         self.number = 0
+        self.asked: dict[int, Task] = {}
 
     def ask(self) -> Task:
         rng = self.rng
@@ -242,14 +259,43 @@ class Site:
         if self.nodes and rng.random() < 0.2:
             some = rng.sample(sorted(self.nodes), min(len(self.nodes), rng.randrange(1, 3)))
             avoid = [(name, self.nodes[name].host) for name in some]
-        return task(self.number, rng.choice([0.0, 0.0, 0.0, 3.0, -2.0]), avoid, rng.random() < 0.7, **asked)
+        made = task(self.number, rng.choice([0.0, 0.0, 0.0, 3.0, -2.0]), avoid, rng.random() < 0.7, **asked)
+        made.early = rng.random() < 0.3
+        self.asked[self.number] = made
+        self.open.add(self.number)
+        return made
 
-    def come(self) -> None:
+    def come(self, slots: int | None = None) -> None:
+        """A block of one of several shapes; the requests are such that the largest can hold each."""
         name = f"m{self.number}-{len(self.nodes)}"
         host = f"host{self.rng.randrange(2)}"
-        self.nodes[name] = node(name, 8, host=host, gpus=["a", "b"], shared_gpus=True, disk=100, labels={"licence": 2})
+        slots = slots or self.rng.choice([2, 4, 8, 8])
+        gpus = ["a", "b"][: slots // 4]
+        labels = {"licence": slots // 4}
+        self.nodes[name] = node(name, slots, host=host, gpus=gpus, shared_gpus=True, disk=100, labels=labels)
         self.at[name] = {}
         self.core.register(self.nodes[name], 0.0)
+
+    def registration(self, name: str, running: list[int]) -> Register:
+        """What a node says when it comes back."""
+        needs = [(n, 0, t.needs) for n in running if (t := self.at[name][n]).needs is not None and t.needs.resources]
+        return msgspec.structs.replace(self.nodes[name], running=[(n, 0) for n in running], needs=needs)
+
+    def restart(self) -> None:
+        """Another interchange takes over: nodes tell what they have, the driver sends again what nobody has."""
+        self.core = Dispatcher("spread")
+        for name, tasks in self.at.items():
+            self.core.register(self.registration(name, [*tasks]), 0.0, adopt=True)
+        held = {n for n, _ in self.core.held()}
+        # The driver sends again, by itself, what is nowhere now; what it had given up is of no interest when it ends.
+        self.core.submit([self.asked[n] for n in sorted(self.open - held)])
+        self.given_up |= held - self.open
+
+    def answer(self, numbers: Iterable[int]) -> None:
+        """The driver is told what became of tasks: once of each."""
+        for number in numbers:
+            assert number in self.open or number in self.given_up
+            self.open.discard(number)
 
     def hand_out(self) -> None:
         for part in self.core.assign():
@@ -258,9 +304,10 @@ class Site:
         for name, tasks in self.at.items():
             asked = [t.needs.resources or {} for t in tasks.values() if t.needs is not None]
             plain = len(tasks) - len(asked)
-            assert plain + sum(slots_for(a, self.nodes[name]) for a in asked) <= 8
-            for what, there in (("memory", 64 * GB), ("disk", 100), ("licence", 2), ("gpus", 2)):
-                assert sum(a.get(what, 0) for a in asked) <= there
+            facts = self.nodes[name]
+            assert plain + sum(slots_for(a, facts) for a in asked) <= facts.slots
+            for what in ("memory", "disk", "licence", "gpus"):
+                assert sum(a.get(what, 0) for a in asked) <= total(what, facts)
             parts: dict[str, float] = {}
             for t in tasks.values():
                 if t.needs is not None and t.needs.gpus:
@@ -271,34 +318,40 @@ class Site:
 
     def step(self) -> None:
         rng = self.rng
-        move = rng.choices(["submit", "end", "lose", "come", "back", "cancel"], [5, 10, 0.3, 0.5, 1, 1])[0]
+        move = rng.choices([*MOVES], [*MOVES.values()])[0]
         names = [*self.at]
         if move == "submit":
             self.core.submit([self.ask() for _ in range(rng.randrange(1, 12))])
         elif move == "come" and len(names) < 4:
             self.come()
         elif move == "cancel" and self.number:
-            self.answered += [n for n, _ in self.core.cancel([(rng.randint(1, self.number), 0)]).withdrawn]
+            self.answer(n for n, _ in self.core.cancel([(rng.randint(1, self.number), 0)]).withdrawn)
         elif names:
             name = rng.choice(names)
             tasks = self.at[name]
             some = rng.sample([*tasks], rng.randrange(len(tasks) + 1))
             if move == "lose":
                 lost = self.core.lose(name, for_good=True)
-                self.answered += [n for n, _ in (*lost.begun, *lost.unstarted)]
+                self.answer(n for n, _ in (*lost.begun, *lost.unstarted))
                 del self.at[name]
             elif move == "back":
-                lost = self.core.register(
-                    node(name, 8, host=self.nodes[name].host, gpus=["a", "b"], shared_gpus=True, disk=100, labels={"licence": 2},
-                         running=[(n, 0) for n in some]), 0.0,
-                ).lost  # fmt: skip
-                self.answered += [n for n, _ in (*lost.begun, *lost.unstarted)]
+                lost = self.core.register(self.registration(name, some), 0.0).lost
+                self.answer(n for n, _ in (*lost.begun, *lost.unstarted))
                 self.at[name] = {n: tasks[n] for n in some}
+            elif move == "lapse":
+                lost = self.core.lose(name)
+                self.answer(n for n, _ in (*lost.begun, *lost.unstarted))
+            elif move == "revive":
+                self.core.revive(name, 0.0)
+            elif move == "restart":
+                self.restart()
             else:
+                if name not in self.core.managers:
+                    self.core.revive(name, 0.0)
                 for n in some:
                     del tasks[n]
                 told = self.core.finish(name, [Result(n, 0, Status.OK, b"", 1.0, 2.0) for n in some], 1.0)
-                self.answered += [r.task for r in told]
+                self.answer(r.task for r in told)
         self.hand_out()
 
 
@@ -308,8 +361,9 @@ def test_random_walk(seed: int) -> None:
     site = Site(seed)
     for _ in range(150):
         site.step()
-    if not site.at:
-        site.come()
+    for name in site.at:
+        site.core.revive(name, 0.0)
+    site.come(8)
     for second in range(3000):
         site.core.relent(float(second))
         site.hand_out()
@@ -318,8 +372,8 @@ def test_random_walk(seed: int) -> None:
             break
         for name, n in held[:3]:
             del site.at[name][n]
-            site.answered += [r.task for r in site.core.finish(name, [Result(n, 0, Status.OK)], 1.0)]
-    assert sorted(site.answered) == list(range(1, site.number + 1))
+            site.answer(r.task for r in site.core.finish(name, [Result(n, 0, Status.OK)], 1.0))
+    assert not site.open
 
 
 def test_manager_keeps_the_share_free() -> None:

@@ -109,6 +109,14 @@ def test_parallelism(parallelism: float, blocks: int) -> None:
     assert site.decide().start == blocks
 
 
+def test_demand_is_in_slots() -> None:
+    """Two tasks that take eight slots each are worth as many blocks as sixteen plain tasks."""
+    scaler = Scaler(Settings(init_blocks=0, max_blocks=9, slots_per_block=4), failure_limit=1)
+    scaler.decide(Load(), 0.0)
+    assert scaler.decide(Load(queued=2, extra=14), 1.0).start == 4
+    assert Scaler(Settings(init_blocks=0, max_blocks=9), None).decide(Load(extra=3), 0.0).start == 0, "first look"
+
+
 def test_strategy_none_starts_the_first_blocks_only() -> None:
     """With strategy none no amount of work starts another block."""
     site = Site(strategy="none", init_blocks=1, max_blocks=10)

@@ -79,6 +79,7 @@ def record(number: int, **options: Any) -> Any:
         walltime=walltime,
         resource_specification=specification,
         rare=None,
+        depends=False,
     )
 
 

@@ -245,7 +245,7 @@ def test_fleet() -> None:
     fleet.changed(changed("c", "registered", "1"))
     assert fleet.slots == 10 and list(fleet.blocks) == ["0", "1"]
     assert fleet.may_ask() and not fleet.may_ask(), "one question at a time"
-    fleet.take_load({"running": 3, "blocks": {"0": [3, 0.0], "1": [0, 7.5]}})
+    fleet.take_load({"running": 3, "blocks": {"0": [3, 0.0], "1": [0, 7.5]}, "asked": [], "extra": 0})
     assert fleet.may_ask()
     load = fleet.load(10)
     assert (load.queued, load.running) == (7, 3)

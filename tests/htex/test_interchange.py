@@ -412,7 +412,7 @@ def test_commands(start: Any) -> None:
     assert list(driver.ask("idle")) == ["3"]
     driver.tasks(1)
     manager.expect(m.Tasks)
-    assert driver.ask("load") == {"running": 1, "blocks": {"3": [1, 0.0]}}
+    assert driver.ask("load") == {"running": 1, "blocks": {"3": [1, 0.0]}, "asked": [], "extra": 0}
     assert driver.ask("hold_block", "3") == [manager.facts.manager]
     assert driver.ask("hold_manager", "nobody") is False
     driver.tasks(2)

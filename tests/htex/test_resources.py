@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import flowlib
 from flowlib.config import Config
 from flowlib.errors import InvalidResourceSpecification
 from flowlib.executors import HighThroughputExecutor
+from flowlib.providers import LocalProvider
 
 DEADLINE = 60
 
@@ -83,3 +86,143 @@ def test_what_no_node_has_is_refused(run: None) -> None:
         look.options(resources={"disk": "20GB"})()
     with pytest.raises(InvalidResourceSpecification, match="did you mean 'licence'"):
         look.options(resources={"license": 1})()
+
+
+def test_what_no_block_can_hold_is_refused_at_the_call(run: None) -> None:
+    """Already before the first node is there: the executor's parameters and this machine tell what nodes will have."""
+    for asked, words in (
+        ({"cores": 64}, "64 cores, the largest node of .*htex.* has 4"),
+        ({"gpus": 3}, "3 gpus, .* has 2"),
+        ({"licence": 2}, "2 licence, .* has 1"),
+        ({"memory": "4000TB"}, "4 PB of memory, .*htex.* has"),
+    ):
+        with pytest.raises(InvalidResourceSpecification, match=words):
+            look.options(resources=asked)()
+    with pytest.raises(InvalidResourceSpecification, match=r"an MPIExecutor for MPI programs that need nodes"):
+        look.options(resources={"nodes": 2})()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "asked", "words"),
+    [
+        ({"max_workers_per_node": 2}, {"cores": 3}, "3 cores, .* has 2"),
+        ({"mem_per_worker": 1.0, "max_workers_per_node": 2}, {"memory": 3 << 30}, "of memory, .* has 2.*GB"),
+        ({"available_accelerators": 2}, {"gpus": 1}, "1 gpus, .* has 0; .*shared_accelerators=True"),
+        ({}, {"cores": 17}, "17 cores, .* has 16"),
+        ({}, {"memory": 40 << 30}, "of memory, .* has 34.*GB"),
+    ],
+)
+def test_parameters_and_provider_tell(parameters: dict[str, Any], asked: dict[str, Any], words: str) -> None:
+    """What the executor's parameters or its provider's attributes exclude is refused; what nobody tells is not."""
+
+    class Elsewhere:
+        label = "elsewhere"
+        cores_per_node = 16
+        mem_per_node = 32
+
+        def submit(self) -> None: ...
+        def status(self) -> None: ...
+        def cancel(self) -> None: ...
+
+    executor = HighThroughputExecutor(label="far", provider=Elsewhere(), **parameters)
+    with pytest.raises(InvalidResourceSpecification, match=words):
+        executor.validate_resources(asked)
+    executor.validate_resources({"disk": 1 << 50, "cores": 2})
+
+
+def test_megabytes_of_a_parsl_specification(run: None) -> None:
+    """In a resource specification of the field memory is a number of megabytes."""
+    assert look(flowlib_resource_specification={"memory": 50}).result(DEADLINE)["memory"] == 50_000_000  # type: ignore[call-arg]
+
+
+@flowlib.python_app
+def sleep(seconds: float) -> float:
+    """Take time; returns when it ended."""
+    time.sleep(seconds)
+    return time.time()
+
+
+def test_short_tasks_do_not_wait_behind_a_long_one(tmp_path: Path) -> None:
+    """One long and ninety-nine short tasks on two workers: all short ones end long before the long one does."""
+    executor = HighThroughputExecutor(label="two", address="127.0.0.1", cores_per_worker=0.1, max_workers_per_node=2)
+    with flowlib.load(Config(executors=[executor], run_dir=str(tmp_path / "runs"))):
+        # Tasks that were short so far are sent ahead; the long one comes as one of them.
+        for future in [sleep(0.0) for _ in range(50)]:
+            future.result(DEADLINE)
+        long = sleep(4.0)
+        ends = [future.result(DEADLINE) for future in [sleep(0.001) for _ in range(99)]]
+        assert not long.done()
+        assert max(ends) < long.result(DEADLINE) - 2.0
+
+
+def test_executors_are_preferred_in_order(tmp_path: Path) -> None:
+    """The first that can hold the request gets the task, and the next one when that is broken."""
+    small, large = (
+        HighThroughputExecutor(label=name, address="127.0.0.1", cores_per_worker=0.1, max_workers_per_node=workers)
+        for name, workers in (("small", 1), ("large", 3))
+    )
+    with flowlib.load(Config(executors=[small, large], run_dir=str(tmp_path / "runs"))):
+
+        def where(resources: dict[str, float] | None = None) -> str:
+            future = sleep.options(executors=["small", "large"], resources=resources)(0.0)
+            lane = future._record.lane
+            future.result(DEADLINE)
+            assert lane is not None
+            return lane.label
+
+        assert [where() for _ in range(4)] == ["small"] * 4
+        assert where({"cores": 0.3}) == "large"
+        small.set_bad_state_and_fail_all(RuntimeError("broken by the test"))
+        deadline = time.monotonic() + DEADLINE
+        while small.usable:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert where() == "large"
+
+
+def test_blocks_are_started_for_what_tasks_ask(tmp_path: Path) -> None:
+    """Three tasks that take two workers each are given three blocks of two workers, side by side."""
+    executor = HighThroughputExecutor(
+        label="grow", address="127.0.0.1", cores_per_worker=0.1, max_workers_per_node=2,
+        provider=LocalProvider(init_blocks=1, max_blocks=3),
+    )  # fmt: skip
+    config = Config(executors=[executor], run_dir=str(tmp_path / "runs"), strategy_period=0.2)
+    with flowlib.load(config):
+        meet = [together.options(resources={"cores": 0.2})(str(tmp_path), n, 3) for n in range(3)]
+        assert all(future.result(DEADLINE) for future in meet)
+
+
+@flowlib.python_app
+def stay(mark: str, seconds: float) -> tuple[float, float]:
+    """Be there for a while; returns from when to when."""
+    began = time.time()
+    Path(mark).touch()
+    time.sleep(seconds)
+    return began, time.time()
+
+
+def test_what_runs_keeps_its_part_through_a_restart(run: None, tmp_path: Path) -> None:
+    """After the interchange was killed another knows what running tasks have: nobody else gets it meanwhile."""
+    only = stay.options(resources={"licence": 1})
+    first = only(str(tmp_path / "mark"), 4.0)
+    deadline = time.monotonic() + DEADLINE
+    while not (tmp_path / "mark").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    executor = flowlib.dfk().executors["htex"]
+    assert isinstance(executor, HighThroughputExecutor)
+    os.kill(executor._here().client.pid, signal.SIGKILL)
+    second = only(str(tmp_path / "other"), 0.0)
+    assert second.result(DEADLINE)[0] >= first.result(DEADLINE)[1]
+
+
+@flowlib.python_app
+def together(directory: str, number: int, count: int) -> bool:
+    """Whether that many tasks run at the same time."""
+    (Path(directory) / f"here{number}").touch()
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        if sum(name.startswith("here") for name in os.listdir(directory)) == count:
+            return True
+        time.sleep(0.02)
+    return False
