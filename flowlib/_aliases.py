@@ -63,7 +63,7 @@ UNOFFERED = {
     "flowlib.executors.taskvine": f"TaskVine is not supported: {_HTEX}",
     "flowlib.executors.workqueue": f"Work Queue is not supported: {_HTEX}",
     "flowlib.monitoring": "there is no MonitoringHub: every run records its events by itself, see `flowlib events`",
-    "flowlib.providers.ad_hoc": f"AdHocProvider is not offered: {_MACHINES}",
+    "flowlib.providers.ad_hoc": "AdHocProvider is not offered: SSHProvider(hosts=[...]) takes its place",
     "flowlib.providers.azure": f"Azure is not supported: {_MACHINES}",
     "flowlib.providers.googlecloud": f"Google Cloud is not supported: {_MACHINES}",
     **dict.fromkeys(
@@ -75,7 +75,7 @@ UNOFFERED = {
     ),
     "flowlib.executors.flux": f"Flux {_LATER}",
     "flowlib.executors.globus_compute": f"Globus Compute {_LATER}",
-    "flowlib.channels": "there are no channels: a provider does what they did",
+    "flowlib.channels": "there are no channels: SSHProvider starts blocks on hosts, SSHTransport reaches login nodes",
 }
 """Modules that the field's scripts may import and that are not there, with what to do instead."""
 

@@ -46,6 +46,7 @@ wrong, the site refused, or flowlib itself is broken.  The field's usual module 
     ├── ExecutionProviderException
     │   ├── ScaleOutFailed
     │   ├── SubmitException
+    │   ├── HostUnusable               over SSH: what is wrong there, and what to do
     │   ├── SchedulerMissingArgs
     │   ├── ScriptPathError
     │   └── BadLauncher
@@ -642,6 +643,27 @@ class SubmitException(ExecutionProviderException):
         if self.stderr:
             text += f"; stderr: {self.stderr.strip()}"
         return text
+
+
+class HostUnusable(ExecutionProviderException):
+    """A host cannot be used over SSH.
+
+    Args:
+        host: The host, as it was given.
+        kind: What kind of trouble: "unreachable", "authentication", "host key", "python" ...
+        what: What is wrong.
+        remedy: What to do about it.
+    """
+
+    def __init__(self, host: str, kind: str, what: str, remedy: str) -> None:
+        super().__init__(host, kind, what, remedy)
+        self.host = host
+        self.kind = kind
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.what}; {self.remedy}"
 
 
 class SchedulerMissingArgs(ExecutionProviderException):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flowlib.providers.lsf import LSFProvider as LSFProvider
     from flowlib.providers.pbspro import PBSProProvider as PBSProProvider
     from flowlib.providers.slurm import SlurmProvider as SlurmProvider
+    from flowlib.providers.ssh import SSHProvider as SSHProvider
     from flowlib.providers.torque import TorqueProvider as TorqueProvider
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "LSFProvider",
     "LocalProvider",
     "PBSProProvider",
+    "SSHProvider",
     "SlurmProvider",
     "TorqueProvider",
 ]
@@ -36,6 +38,7 @@ _HOMES = {
     "LSFProvider": "flowlib.providers.lsf",
     "LocalProvider": "flowlib.providers.local",
     "PBSProProvider": "flowlib.providers.pbspro",
+    "SSHProvider": "flowlib.providers.ssh",
     "SlurmProvider": "flowlib.providers.slurm",
     "TorqueProvider": "flowlib.providers.torque",
 }

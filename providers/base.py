@@ -5,11 +5,12 @@ spread it over the nodes of a block, and makes a job of it.  Everything else is 
 and what their failure means.  All calls come from one thread, the executor's block thread, which never carries tasks;
 they may take as long as the scheduler's commands take, but each must end by itself.
 
-Providers for other machines differ in four places only, and each is one method:
+Providers for other machines differ in a few places only, and each is one method:
 
 * ``submit`` makes the job, ``status`` asks for many at once, ``cancel`` ends many at once;
 * ``deliver`` puts small private files (keys, addresses) where the job can read them and others cannot: a private
-  directory on a shared file system, a copy over SSH, a secret of a pod, a token in a machine's start-up data.
+  directory on a shared file system, a copy over SSH, a secret of a pod, a token in a machine's start-up data;
+* ``remote_side`` tells how managers get home, and with which Python, where that is not as on this machine.
 """
 
 from __future__ import annotations
@@ -19,10 +20,29 @@ import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from flowlib.errors import ConfigurationError, UnsupportedFeatureError
 from flowlib.jobs.states import JobStatus
+
+
+@dataclass(frozen=True)
+class RemoteSide:
+    """What managers find on machines that share neither network nor files with this one.
+
+    Texts may hold variables ``${FLOWLIB_...}``, which the job's environment has.
+
+    Attributes:
+        addresses: Where they reach home, such as ``tcp://127.0.0.1:${FLOWLIB_HOME_PORT}``; () for this machine's own
+            addresses.
+        logdir: Directory for their logs; "" for the executor's.
+        python: The Python to use, as a shell word; "" for the usual choice.
+    """
+
+    addresses: tuple[str, ...] = ()
+    logdir: str = ""
+    python: str = ""
 
 
 class ExecutionProvider(ABC):
@@ -130,6 +150,21 @@ class ExecutionProvider(ABC):
             with open(os.path.join(directory, name), "wb", opener=_private) as file:
                 file.write(content)
         return directory
+
+    def remote_side(self, home: tuple[str, int], python: str | None, logdir: str) -> RemoteSide | None:
+        """What is different for managers on machines of this provider.
+
+        Called before ``deliver``, for each block.
+
+        Args:
+            home: Address and port at which this machine itself reaches the interchange.
+            python: The executor's ``worker_python``.
+            logdir: The executor's directory for the block's logs, as this machine sees it.
+
+        Returns:
+            None where they share this machine's network and files, as on a cluster.
+        """
+        return None
 
     def descriptors(self) -> Iterable[int]:
         """File descriptors that become readable when a job ended.

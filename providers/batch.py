@@ -20,14 +20,14 @@ import shlex
 import tempfile
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flowlib.errors import ConfigurationError, ExecutionProviderException, ScriptPathError, SubmitException
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.launchers import Launcher, check_launcher
-from flowlib.providers.base import ExecutionProvider, check_blocks, safe_name
+from flowlib.providers.base import ExecutionProvider, RemoteSide, check_blocks, safe_name
 from flowlib.providers.dialect import Dialect, Order, QueryFailed, Refusal, Reply, Seen
 from flowlib.providers.transport import LocalTransport, Transport
 from flowlib.providers.watched_init import watched
@@ -145,13 +145,13 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
 
     def render_script(self, command: str, tasks_per_node: int = 1, job_name: str = "flowlib.auto") -> str:
         """The script of a job, but for the number in its name; see ``ExecutionProvider.render_script``."""
-        files = self._render(self._order(job_name, tasks_per_node, number=0), command)
+        files = self._render(self._order(job_name, tasks_per_node, number=0, ask=False), command)
         return "\n".join(files.values())
 
-    def _order(self, job_name: str, tasks_per_node: int, number: int) -> Order:
+    def _order(self, job_name: str, tasks_per_node: int, number: int, ask: bool = True) -> Order:
         name = self.dialect.job_name(safe_name(job_name), f"{self._token}{number}")
         directory = os.path.abspath(self.script_dir or self._own_script_dir or tempfile.gettempdir())
-        path = os.path.join(directory, f"{safe_name(job_name)}.{self._token}{number}.sh")
+        path = os.path.join(self.transport.place(directory, ask), f"{safe_name(job_name)}.{self._token}{number}.sh")
         return Order(name, self.nodes_per_block, tasks_per_node, self.walltime_s or 0.0, path)
 
     def _render(self, order: Order, command: str) -> dict[str, str]:
@@ -169,6 +169,21 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
             self.launcher(command, order.tasks_per_node, order.nodes),
         ]
         return self.dialect.files(order, body)
+
+    # ------------------------------------------------------------------------------------- another machine's
+
+    @property
+    def tunnel(self) -> bool:
+        """Whether managers come home through a connection that begins on this machine."""
+        return self.transport.tunnel
+
+    def deliver(self, files: Mapping[str, bytes], job_name: str = "block") -> str:
+        """See ``ExecutionProvider.deliver``."""
+        return self.transport.deliver(files, job_name) or super().deliver(files, job_name)
+
+    def remote_side(self, home: tuple[str, int], python: str | None, logdir: str) -> RemoteSide | None:
+        """See ``ExecutionProvider.remote_side``."""
+        return self.transport.remote_side(home, python, logdir)
 
     # -------------------------------------------------------------------------------------------------- submit
 
@@ -371,6 +386,9 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
             if message is None:
                 message = "it ended by itself" if code == 0 else "its last command failed" if code else None
         job.status = replace(job.status, state=state, message=message, exit_code=code if state.terminal else None)
+        if state.terminal:
+            out, err = self.transport.bring(job.order.stdout), self.transport.bring(job.order.stderr)
+            job.status = replace(job.status, stdout_path=out, stderr_path=err)
 
     def _written_code(self, job: _Job) -> int | None:
         text = self.transport.read(job.order.exit_file)
@@ -402,6 +420,8 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
         for id_ in job_ids:
             known = self._jobs.get(str(id_))
             answers.append(known is not None and (known.status.terminal or accepted.get(known.id or "", False)))
+        if all(job.told or job.status.terminal for job in self._jobs.values()):
+            self.transport.rest()
         return answers
 
     def _run_cancel(self, ids: Sequence[str]) -> list[bool]:

@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from flowlib.providers.base import RemoteSide
 from flowlib.providers.dialect import NOT_FOUND, Reply
 
 OUTPUT_LIMIT = 64 * 1024 * 1024
@@ -53,9 +54,54 @@ class Transport(Protocol):
     def read(self, path: str) -> str | None:
         """The start of a file, None if it is not there."""
 
+    @property
+    def tunnel(self) -> bool:
+        """Whether jobs reach this machine by connections that begin here, so that nothing needs to listen outside."""
+
+    def place(self, directory: str, ask: bool = True) -> str:
+        """The directory there that stands for one of this machine.
+
+        Args:
+            directory: Of this machine; absolute.
+            ask: Whether there may be a connection made to find out.
+        """
+
+    def bring(self, path: str) -> str:
+        """Bring the end of a file here for people to read; where it is."""
+
+    def deliver(self, files: Mapping[str, bytes], job_name: str) -> str | None:
+        """Put private files where jobs can read them; their directory. None where a directory of this machine does."""
+
+    def remote_side(self, home: tuple[str, int], python: str | None, directory: str) -> RemoteSide | None:
+        """See ``ExecutionProvider.remote_side``; ``directory`` is one of this machine, for logs."""
+
+    def rest(self) -> None:
+        """There is no job any more: keep nothing open. May be used again."""
+
 
 class LocalTransport:
     """The transport for this machine."""
+
+    tunnel = False
+
+    def place(self, directory: str, ask: bool = True) -> str:
+        """The directory itself."""
+        return directory
+
+    def bring(self, path: str) -> str:
+        """The file itself."""
+        return path
+
+    def deliver(self, files: Mapping[str, bytes], job_name: str) -> str | None:
+        """None: jobs see this machine's file system."""
+        return None
+
+    def remote_side(self, home: tuple[str, int], python: str | None, directory: str) -> RemoteSide | None:
+        """None: jobs have this machine's network and files."""
+        return None
+
+    def rest(self) -> None:
+        """Nothing is open."""
 
     def run(self, argv: Sequence[str], *, input: str | None = None, timeout: float, query: bool = False) -> Reply:
         """Run a command here; see ``Transport.run``."""

@@ -5,21 +5,27 @@ It is a file and not a command line because it holds a secret key.
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Mapping
+
 import msgspec
+
+_VARIABLE = re.compile(r"\$\{(FLOWLIB_[A-Z_]+)\}")
 
 
 class Block(msgspec.Struct, kw_only=True):
     """What stands in a block's file. Keys that are not known here are for other versions and left alone.
 
     Attributes:
-        addresses: Where the interchange may be reached; the first that answers is taken.
+        addresses: Where the interchange may be reached; the first that answers is taken. May hold ``${FLOWLIB_...}``.
         local: Name of its socket for managers on its own machine; see ``local``.
         server_public: The interchange's CURVE key in Z85, "" for no encryption.
         client_public: The block's own.
         client_secret: And its secret part.
         block: Name of the block.
         label: Label of the executor.
-        logdir: Directory for the logs of the block's managers.
+        logdir: Directory for the logs of the block's managers. May hold ``${FLOWLIB_...}``.
         heartbeat_period: Seconds.
         heartbeat_threshold: Seconds of silence after which the other side counts as gone.
         lease: Seconds that workers go on without a connection.
@@ -103,4 +109,22 @@ def read_block(path: str) -> Block:
         raise ValueError(f"{path} is no block file: {e}") from e
     if not block.addresses:
         raise ValueError(f"{path} names no address of the interchange")
+    block.addresses = [filled_in(address, os.environ) for address in block.addresses]
+    block.logdir = filled_in(block.logdir, os.environ)
     return block
+
+
+def filled_in(text: str, environment: Mapping[str, str]) -> str:
+    """A text with its variables ``${FLOWLIB_...}``: what was not known yet when the driver wrote the file.
+
+    Raises:
+        ValueError: There is no such variable.
+
+    Example:
+        >>> filled_in("tcp://127.0.0.1:${FLOWLIB_HOME_PORT}", {"FLOWLIB_HOME_PORT": "4711"})
+        'tcp://127.0.0.1:4711'
+    """
+    try:
+        return _VARIABLE.sub(lambda match: environment[match[1]], text)
+    except KeyError as e:
+        raise ValueError(f"the job's environment has no {e.args[0]}, which {text!r} needs") from None

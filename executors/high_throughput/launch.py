@@ -50,20 +50,25 @@ def child_environment() -> dict[str, str]:
     return environment
 
 
-def manager_script(worker_python: str | None, worker_init: str) -> bytes:
+def manager_script(worker_python: str | None, worker_init: str, found: str = "") -> bytes:
     """The script that becomes a manager; it takes the block file from its own directory.
 
     Args:
         worker_python: The Python to use; None to choose.
         worker_init: What ran before it, in the same shell or in one around it. If that changed which ``python3`` is
             on PATH, it is this one that is meant; otherwise the driver's own.
+        found: A shell word for the Python, where the provider has looked for one itself; comes before all.
     """
     lines = ["#!/bin/sh"]
     root = extra_path()
     if root:
-        lines.append(f'export PYTHONPATH={shlex.quote(root)}"${{PYTHONPATH:+:$PYTHONPATH}}"')
+        # On a machine that has no such directory, another flowlib is meant, or none.
+        export = f'export PYTHONPATH={shlex.quote(root)}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+        lines.append(f"if [ -d {shlex.quote(root)} ]; then {export}; fi" if found else export)
     ours = shlex.quote(sys.executable or "python3")
-    if worker_python:
+    if found:
+        lines.append(f"python={found}")
+    elif worker_python:
         lines.append(f"python={shlex.quote(worker_python)}")
     elif worker_init.strip():
         before = shlex.quote(shutil.which("python3") or "")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flowlib.providers.base import RemoteSide
 
 
 def stays_here(provider: Any) -> bool:
@@ -14,6 +17,21 @@ def stays_here(provider: Any) -> bool:
     return type(provider) is LocalProvider and type(provider.launcher) in (SimpleLauncher, SingleNodeLauncher)
 
 
+def comes_by_tunnel(provider: Any) -> bool:
+    """Whether all managers come by connections that begin on this machine."""
+    return bool(getattr(provider, "tunnel", False)) and hasattr(provider, "remote_side")
+
+
+def remote_side(provider: Any, home: tuple[str, int], python: str | None, logdir: str) -> RemoteSide | None:
+    """What is different for managers on the provider's machines; see ``ExecutionProvider.remote_side``.
+
+    Plug-ins for the field's usual interface need not have that method.
+    """
+    ask = getattr(provider, "remote_side", None)
+    side: RemoteSide | None = None if ask is None else ask(home, python, logdir)
+    return side
+
+
 def binds(address: str | None, loopback: str, provider: Any) -> list[str]:
     """The ZeroMQ addresses to bind, without port.
 
@@ -22,6 +40,8 @@ def binds(address: str | None, loopback: str, provider: Any) -> list[str]:
         loopback: The address of this machine for itself.
         provider: The executor's provider.
     """
+    if comes_by_tunnel(provider):
+        return [f"tcp://{bracketed(loopback)}"]
     if address is None:
         return [f"tcp://{bracketed(loopback)}"] if stays_here(provider) else ["tcp://*"]
     return [f"tcp://{bracketed(address)}"] if _is_ip(address) else ["tcp://*"]

@@ -19,7 +19,7 @@ from flowlib.dataflow.crew import Crew
 from flowlib.dataflow.outcomes import Failed
 from flowlib.errors import ExecutorError, VersionMismatch
 from flowlib.events.schema import Code
-from flowlib.executors.blocks import BlockManager
+from flowlib.executors.blocks import BlockManager, job_name
 from flowlib.executors.high_throughput import keys, launch, node, reach, safe_path
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.client import Client
@@ -352,28 +352,33 @@ class Session:
             admit = self._admitted[block] = m.Admit(block, client.public)
             self.client.send(admit)
         provider = executor.provider
-        hosts = reach.addresses(executor.address, executor.loopback_address, provider)
         logdir = os.path.join(executor.worker_logdir, f"block-{block}")
-        content = keys.block_file(
-            self._settings([f"tcp://{reach.bracketed(host)}:{port}" for host in hosts], logdir),
-            server=self._server,
-            client=client,
-            block=block,
-        )
-        files = {
-            keys.BLOCK_FILE: content,
-            launch.SCRIPT: launch.manager_script(executor.worker_python, getattr(provider, "worker_init", "") or ""),
-        }
-        name = safe_name(f"{self.label}-block-{block}")
-        if hasattr(provider, "deliver"):
-            directory = provider.deliver(files, name)
+        worker_init = getattr(provider, "worker_init", "") or ""
+        side = reach.remote_side(provider, (executor.loopback_address, port), executor.worker_python, logdir)
+        if side is None:
+            settings = self._settings(self._addresses(port), logdir)
+            script = launch.manager_script(executor.worker_python, worker_init)
         else:
-            directory = os.path.join(executor.logdir, name)
+            far_log = side.logdir if side.logdir and executor.worker_logdir_root is None else logdir
+            settings = self._settings(list(side.addresses) or self._addresses(port), far_log)
+            settings["local"] = ""
+            script = launch.manager_script(executor.worker_python, worker_init, side.python)
+        content = keys.block_file(settings, server=self._server, client=client, block=block)
+        files = {keys.BLOCK_FILE: content, launch.SCRIPT: script}
+        if hasattr(provider, "deliver"):
+            directory = provider.deliver(files, job_name(self.label, block))
+        else:
+            directory = os.path.join(executor.logdir, safe_name(f"{self.label}-block-{block}"))
             for file, data in files.items():
                 keys.write_private(directory, file, data)
         debug = "--debug" if executor.worker_debug else ""
         values = {"block_id": block, "logdir": logdir, "debug": debug, "python": sys.executable}
         return launch.launch_command(directory, executor.launch_cmd, values)
+
+    def _addresses(self, port: int) -> list[str]:
+        executor = self._executor
+        hosts = reach.addresses(executor.address, executor.loopback_address, executor.provider)
+        return [f"tcp://{reach.bracketed(host)}:{port}" for host in hosts]
 
     def _settings(self, addresses: list[str], logdir: str) -> dict[str, Any]:
         executor = self._executor
