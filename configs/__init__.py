@@ -1,7 +1,8 @@
-"""Ready-made configurations, one TOML file each.
+"""Ready-made configurations, one TOML file for each machine.
 
-``build("local_threads")`` makes a fresh ``Config`` from a file of this folder, and so does the field's usual spelling
-``from flowlib.configs.local_threads import config``: a finder in this module answers for every file here.
+``build("frontier", account="abc123")`` makes a fresh ``Config`` from a site's facts, and for those that need no choices
+so does the field's usual spelling ``from flowlib.configs.local_threads import config``: a finder in this module answers
+for every site.  The guide's page "Sites" says what can be chosen, "Add your site" what a file may hold.
 """
 
 from __future__ import annotations
@@ -11,65 +12,43 @@ import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flowlib.config import Config
 
-_FOLDER = Path(__file__).parent
-
 
 def names() -> list[str]:
     """The names that ``build`` and ``flowlib.load`` know."""
-    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+    from flowlib.configs import catalogue
+
+    return catalogue.names()
 
 
-def build(name: str) -> Config:
+def build(name: str, **choices: Any) -> Config:
     """A fresh configuration.
 
     Args:
         name: One of ``names()``.
+        choices: What the site asks for, such as ``account``; ``partition`` (or ``queue``), ``gpu``, ``nodes``,
+            ``walltime``, ``cores``, ``gpus`` and ``memory`` (GB) of a node, ``blocks`` (jobs at a time), ``workers`` (on
+            a node), ``worker_init``; and any parameter of the site's provider, its executor, or ``Config``.
 
     Raises:
-        ConfigurationError: There is no such name; the text gives the nearest.
+        ConfigurationError: There is no such name, something is missing, or the machine does not allow it; the text says
+            what there is.
 
     Example:
         >>> build("local_threads").executors[0].label
         'local_threads'
     """
-    from flowlib.config import Config
-    from flowlib.errors import ConfigurationError
-    from flowlib.suggest import nearest
+    from flowlib.configs import catalogue
+    from flowlib.configs.calls import make
+    from flowlib.configs.choices import configuration
 
-    path = _FOLDER / f"{name}.toml"
-    if name not in names():
-        raise ConfigurationError(f"no configuration named {name!r}{nearest(name, names())}")
-    facts = _read(path)
-    return Config(executors=[_executor(facts["executor"])])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    with path.open("rb") as file:
-        facts: dict[str, Any] = tomllib.load(file)
-    return facts
-
-
-def _executor(facts: dict[str, Any]) -> Any:
-    from flowlib.executors import HighThroughputExecutor, ThreadPoolExecutor
-    from flowlib.providers import LocalProvider
-
-    options = dict(facts)
-    kind = options.pop("kind")
-    if kind == "threads":
-        return ThreadPoolExecutor(**options)
-    provider = LocalProvider(**options.pop("provider", {}))
-    return HighThroughputExecutor(provider=provider, **options)
+    config: Config = make(configuration(catalogue.get(name), choices))
+    return config
 
 
 class _SiteModule(ModuleType):
@@ -82,21 +61,27 @@ class _SiteModule(ModuleType):
 
 
 class _SiteFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Answers imports of ``flowlib.configs.NAME`` where NAME.toml is in this folder."""
+    """Answers imports of ``flowlib.configs.NAME`` where there is a site of that name."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         package, _, name = fullname.rpartition(".")
-        if package != __name__ or not (_FOLDER / f"{name}.toml").exists():
+        # Python's own finders come first, so a module of this package is never asked for here.
+        if package != __name__:
             return None
-        return importlib.util.spec_from_loader(fullname, self)
+        from flowlib.configs import catalogue
+
+        return None if catalogue.find(name) is None else importlib.util.spec_from_loader(fullname, self)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         return _SiteModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__doc__ = _read(_FOLDER / f"{module.__name__.rpartition('.')[2]}.toml").get("description")
+        from flowlib.configs import catalogue
+
+        site = catalogue.get(module.__name__.rpartition(".")[2])
+        module.__doc__ = site.description or site.name
 
 
 sys.meta_path.append(_SiteFinder())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowlib.errors import ConfigurationError, NoDataFlowKernelError
 
@@ -18,12 +18,14 @@ _lock = threading.Lock()
 _loading = False
 
 
-def load(config: Config | str | None = None) -> DataFlowKernel:
+def load(config: Config | str | None = None, **choices: Any) -> DataFlowKernel:
     """Start a run and make it the current one.
 
     Args:
         config: A ``Config``, or the name of one that ``flowlib.configs`` knows. None for this machine: a
             high-throughput executor with one worker per core.
+        choices: With a name, what the machine asks for and what is wanted of it: ``account="abc123"``, ``nodes=4``,
+            ``walltime="2h"``, ``partition="debug"`` ...; see ``flowlib.configs.build``.
 
     Returns:
         The kernel; a context manager that ends the run as the configuration's ``exit_mode`` says.
@@ -52,7 +54,7 @@ def load(config: Config | str | None = None) -> DataFlowKernel:
     try:
         from flowlib.dataflow.kernel import DataFlowKernel
 
-        kernel = DataFlowKernel(_config(config))
+        kernel = DataFlowKernel(_config(config, choices))
         current = kernel
         return kernel
     finally:
@@ -126,17 +128,22 @@ class DataFlowKernelLoader(metaclass=_Current):
     wait_for_current_tasks = staticmethod(wait_for_current_tasks)
 
 
-def _config(given: object) -> Config:
+def _config(given: object, choices: dict[str, Any]) -> Config:
     from flowlib.config import Config
 
+    if isinstance(given, str):
+        from flowlib.configs import build
+
+        return build(given, **choices)
+    if choices:
+        raise TypeError(
+            f"load({next(iter(choices))}=...) goes with the name of a machine, flowlib.load('frontier', ...); "
+            "give everything else to Config(...)"
+        )
     if given is None:
         return _this_machine()
     if isinstance(given, Config):
         return given
-    if isinstance(given, str):
-        from flowlib.configs import build
-
-        return build(given)
     raise TypeError(f"load takes a Config or the name of a configuration, not {given!r} of {type(given)}")
 
 

@@ -1,0 +1,404 @@
+"""What a site's file may say, and what each thing means: a machine as facts, without a decision in it.
+
+Unknown facts are absent.  What is there is checked here, all of it at once, and each mistake knows where it stands.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, TypeVar
+
+from flowlib.configs.schedulers import LAUNCHERS, SCHEDULERS
+from flowlib.suggest import nearest
+from flowlib.units import parse_time
+
+T = TypeVar("T")
+Problem = tuple[tuple[str, ...], str]
+"""Where in the file, and what is wrong."""
+
+
+def _fact(kind: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"kind": kind})
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Something that only the user knows: ``[parameters.NAME]``.
+
+    Attributes:
+        name: The keyword of ``flowlib.load``.
+        help: What it is.
+        example: A value that looks right.
+        default: The value if none is given.
+        optional: Whether it may be left out although it has no default.
+        option: Line for the scheduler that is added if there is a value, with ``{NAME}`` in it.
+    """
+
+    name: str
+    help: str = _fact("text", "")
+    example: str = _fact("text", "")
+    default: Any = _fact("plain")
+    optional: bool = _fact("flag", False)
+    option: str = _fact("text", "")
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a manager is started on each node: ``launcher = { kind = ..., overrides = ... }``.
+
+    Attributes:
+        kind: One of ``LAUNCHERS``.
+        arguments: Arguments of the launcher.
+    """
+
+    kind: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition or queue: ``[partition.NAME]``.
+
+    Attributes:
+        name: What users call it.
+        description: What it is for.
+        queue: What the scheduler calls it, if not the same; "" if it is not to be named to the scheduler.
+        nodes: Nodes it has.
+        cores: CPU cores of a node.
+        usable_cores: Cores of a node that jobs get, if fewer.
+        threads: Hardware threads of a node.
+        memory_gb: Memory of a node.
+        gpus: Accelerators of a node; leave it out where they differ.
+        gpu: Their type, or types.
+        gpu_ids: Their names, if they are not numbers from 0.
+        arch: Architecture of the nodes, if not the site's.
+        min_nodes: Fewest nodes of a job.
+        max_nodes: Most nodes of a job.
+        walltime: Longest time of a job.
+        min_walltime: Shortest time of a job.
+        walltime_by_nodes: Pairs: up to so many nodes, so long.
+        node_hours: Most nodes times hours of a job.
+        max_jobs: Jobs that a user may have running at a time.
+        shared: Whether jobs share nodes, and so must say how many cores they want.
+        ask_memory_gb: Memory to ask for on each node, where a job must.
+        restricted: Who may use it, if not everybody; it is never chosen by itself.
+        affinity: CPUs next to each accelerator, as ``cpu_affinity`` takes them.
+        setup: Shell lines for this partition, after the site's.
+        workers: Workers on a node, if not one for each accelerator or core.
+        options: Lines for the scheduler, after the site's.
+        provider: Arguments of the provider, over the site's.
+        launcher: Instead of the site's.
+        executor: Arguments of the executor, over the site's.
+        notes: What else a user should know.
+    """
+
+    name: str
+    description: str = _fact("text", "")
+    queue: str | None = _fact("text")
+    nodes: int | None = _fact("count")
+    cores: int | None = _fact("count")
+    usable_cores: int | None = _fact("count")
+    threads: int | None = _fact("count")
+    memory_gb: float | None = _fact("amount")
+    gpus: int = _fact("count", 0)
+    gpu: str = _fact("text", "")
+    gpu_ids: tuple[str, ...] = _fact("texts", ())
+    arch: str = _fact("text", "")
+    min_nodes: int = _fact("count", 1)
+    max_nodes: int | None = _fact("count")
+    walltime: str | None = _fact("time")
+    min_walltime: str | None = _fact("time")
+    walltime_by_nodes: tuple[tuple[int, str], ...] = _fact("bins", ())
+    node_hours: float | None = _fact("amount")
+    max_jobs: int | None = _fact("count")
+    shared: bool = _fact("flag", False)
+    ask_memory_gb: int | None = _fact("count")
+    restricted: str = _fact("text", "")
+    affinity: str = _fact("text", "")
+    setup: tuple[str, ...] = _fact("texts", ())
+    workers: int | None = _fact("count")
+    options: tuple[str, ...] = _fact("texts", ())
+    provider: Mapping[str, Any] = _fact("table")
+    launcher: Launch | None = _fact("launcher")
+    executor: Mapping[str, Any] = _fact("table")
+    notes: tuple[str, ...] = _fact("texts", ())
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether nodes have accelerators, be it known how many or not."""
+        return bool(self.gpus or self.gpu)
+
+    @property
+    def job_cores(self) -> int | None:
+        """Cores of a node that a job gets."""
+        return self.usable_cores or self.cores
+
+    @property
+    def most_nodes(self) -> int | None:
+        """Most nodes of a job, as far as known."""
+        known = [self.max_nodes] if self.max_nodes else []
+        known += [self.walltime_by_nodes[-1][0]] if self.walltime_by_nodes else []
+        return min(known, default=None)
+
+    def longest(self, nodes: int) -> str | None:
+        """Longest time of a job with so many nodes, as the file writes it."""
+        for most, time in self.walltime_by_nodes:
+            if nodes <= most:
+                return time
+        return self.walltime
+
+
+@dataclass(frozen=True)
+class Site:
+    """A machine.
+
+    Attributes:
+        id: Its name for ``flowlib.load``.
+        name: Its name for people.
+        scheduler: One of ``SCHEDULERS``.
+        verified: Day on which the facts were looked up.
+        description: What it is, if the name and the centre do not say it.
+        centre: Who runs it.
+        country: Two letters.
+        docs: Address of its documentation.
+        login: Hosts to log in to.
+        arch: Architecture of its nodes.
+        retired: When its service ended.
+        successor: Name of the site to use instead.
+        default: The partition that is used unless another is asked for or needed.
+        interface: Network interfaces by which nodes reach the login hosts. For people: flowlib tries all addresses.
+        scratch: Where large files go.
+        python: How to get a Python there. For people: workers use the script's own, or what ``worker_init`` sets up.
+        setup: Shell lines that every job needs before a manager starts.
+        forbid: Options that the scheduler refuses there.
+        options: Lines for the scheduler.
+        poll_seconds: Seconds between questions to the scheduler, if the centre wants more than flowlib's default.
+        max_jobs: Jobs that a user may have running at a time, in all partitions.
+        notes: What else a user should know.
+        parameters: What a user must or may give.
+        provider: Arguments of the provider.
+        launcher: What starts managers on the nodes.
+        executor: Arguments of the executor.
+        partitions: By name, in the file's order.
+    """
+
+    id: str
+    name: str = _fact("text", MISSING)
+    scheduler: str = _fact("scheduler", MISSING)
+    verified: str = _fact("date", MISSING)
+    description: str = _fact("text", "")
+    centre: str = _fact("text", "")
+    country: str = _fact("text", "")
+    docs: str = _fact("address", "")
+    login: tuple[str, ...] = _fact("texts", ())
+    arch: str = _fact("text", "")
+    retired: str = _fact("date", "")
+    successor: str = _fact("text", "")
+    default: str = _fact("text", "")
+    interface: tuple[str, ...] = _fact("texts", ())
+    scratch: str = _fact("text", "")
+    python: str = _fact("text", "")
+    setup: tuple[str, ...] = _fact("texts", ())
+    forbid: tuple[str, ...] = _fact("texts", ())
+    options: tuple[str, ...] = _fact("texts", ())
+    poll_seconds: float | None = _fact("amount")
+    max_jobs: int | None = _fact("count")
+    notes: tuple[str, ...] = _fact("texts", ())
+    provider: Mapping[str, Any] = _fact("table")
+    launcher: Launch | None = _fact("launcher")
+    executor: Mapping[str, Any] = _fact("table")
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
+
+    def first(self) -> Partition:
+        """The partition that is used unless another is asked for or needed."""
+        if self.default:
+            return self.partitions[self.default]
+        return next(iter(self.partitions.values()))
+
+
+def read_site(name: str, facts: Mapping[str, Any]) -> tuple[Site | None, list[Problem]]:
+    """The site that a file describes, and what is wrong with the file.
+
+    Args:
+        name: Name of the site.
+        facts: The file's content.
+
+    Returns:
+        The site, None if there are problems; and these.
+
+    Example:
+        >>> read_site("x", {"name": "X", "scheduler": "slrum", "verified": "2026-01-02"})[1][0]
+        (('scheduler',), "scheduler is 'slrum'; did you mean 'slurm'? Valid: aws, cobalt, condor, flux, gridengine, \
+kubernetes, local, lsf, pbspro, slurm, threads, torque")
+    """
+    from flowlib.configs.consistency import contradictions
+
+    problems: list[Problem] = []
+    plain = {key: value for key, value in facts.items() if key not in ("parameters", "partition")}
+    known = _checked(Site, plain, (), problems, more=("parameters", "partition"))
+    known["parameters"] = _tables(Parameter, facts, "parameters", problems)
+    known["partitions"] = _tables(Partition, facts, "partition", problems)
+    if problems:
+        return None, problems
+    site = Site(id=name, **known)
+    problems = contradictions(site)
+    return (None if problems else site), problems
+
+
+def _tables(kind: Callable[..., T], facts: Mapping[str, Any], key: str, problems: list[Problem]) -> dict[str, T]:
+    tables = facts.get(key, {})
+    made: dict[str, T] = {}
+    if not isinstance(tables, Mapping):
+        problems.append(((key,), f"{key} is {tables!r}; write a table for each, [{key}.NAME]"))
+        return made
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            problems.append(((key, name), f"{key}.{name} is {table!r}; write a table, [{key}.{name}]"))
+            continue
+        before = len(problems)
+        known = _checked(kind, table, (key, name), problems)
+        if len(problems) == before:
+            made[name] = kind(name=name, **known)
+    return made
+
+
+def _checked(
+    kind: Any, table: Mapping[str, Any], path: tuple[str, ...], problems: list[Problem], more: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Arguments for ``kind`` out of a table."""
+    facts = {f.name: f for f in fields(kind) if "kind" in f.metadata}
+    for key in table:
+        if key not in facts:
+            problems.append(((*path, key), f"there is no {key!r}{nearest(key, [*facts, *more])}"))
+    known: dict[str, Any] = {}
+    for name, fact in facts.items():
+        if name not in table:
+            if fact.default is MISSING:
+                problems.append(((*path, name), f"{name} is missing"))
+            elif fact.metadata["kind"] == "table":
+                known[name] = {}
+            continue
+        try:
+            known[name] = _KINDS[fact.metadata["kind"]](table[name])
+        except (TypeError, ValueError) as e:
+            problems.append(((*path, name), f"{name} is {table[name]!r}; {e}"))
+    return known
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("write text in quotes")
+    return value
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        raise TypeError('write text, or a list of texts: ["...", "..."]')
+    return tuple(value)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError("write a whole number, 1 or more; leave it out if it is not known")
+    return value
+
+
+def _amount(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError("write a number above 0; leave it out if it is not known")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("write true or false")
+    return value
+
+
+def _time(value: object) -> str:
+    text = _text(value)
+    try:
+        parse_time(text)
+    except ValueError:
+        raise ValueError("write a time as '02:00:00', '90m', '2h30m' or '1-12:00:00'") from None
+    return text
+
+
+def _date(value: object) -> str:
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    text = _text(value)
+    parts = text.removeprefix("by ").split("-")
+    if not 1 <= len(parts) <= 3 or not all(p.isdecimal() for p in parts) or len(parts[0]) != 4:
+        raise ValueError("write a day as 2026-01-31, or less if less is known: '2026-01', '2026', 'by 2026'")
+    return text
+
+
+def _address(value: object) -> str:
+    text = _text(value)
+    if not text.startswith(("https://", "http://")):
+        raise ValueError("write the whole address, with https://")
+    return text
+
+
+def _scheduler(value: object) -> str:
+    text = _text(value)
+    if text not in SCHEDULERS:
+        raise ValueError(nearest(text, SCHEDULERS)[2:])
+    return text
+
+
+def _bins(value: object) -> tuple[tuple[int, str], ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(v, list) and len(v) == 2 for v in value):
+        raise TypeError("write pairs of nodes and time: [[91, '2h'], [183, '6h']]")
+    bins = tuple((_count(most), _time(longest)) for most, longest in value)
+    if [most for most, _ in bins] != sorted({most for most, _ in bins}):
+        raise ValueError("write the pairs in the order of their nodes")
+    return bins
+
+
+def _table(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError("write a table: { name = value }")
+    return value
+
+
+def _launcher(value: object) -> Launch:
+    table = {"kind": value} if isinstance(value, str) else _table(value)
+    kind = table.get("kind")
+    if not isinstance(kind, str) or kind not in LAUNCHERS:
+        raise ValueError(f"its kind is {kind!r}{nearest(str(kind), LAUNCHERS)}")
+    arguments = {name: argument for name, argument in table.items() if name != "kind"}
+    allowed = LAUNCHERS[kind][1]
+    for name in arguments:
+        if name not in allowed:
+            raise ValueError(f"{kind} takes no {name!r}{nearest(name, allowed)}")
+    return Launch(kind, arguments)
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, (str, int, float)):
+        raise TypeError("write text, a number, true or false")
+    return value
+
+
+_KINDS: dict[str, Callable[[object], Any]] = {
+    "text": _text,
+    "texts": _texts,
+    "count": _count,
+    "amount": _amount,
+    "flag": _flag,
+    "time": _time,
+    "date": _date,
+    "address": _address,
+    "scheduler": _scheduler,
+    "bins": _bins,
+    "table": _table,
+    "launcher": _launcher,
+    "plain": _plain,
+}
