@@ -32,8 +32,8 @@ def build(name: str, **choices: Any) -> Config:
     Args:
         name: One of ``names()``.
         choices: What the site asks for, such as ``account``; ``partition`` (or ``queue``), ``gpu``, ``nodes``,
-            ``walltime``, ``cores``, ``gpus`` and ``memory`` (GB) of a node, ``blocks`` (jobs at a time), ``workers`` (on
-            a node), ``worker_init``; and any parameter of the site's provider, its executor, or ``Config``.
+            ``walltime``, ``cores``, ``gpus`` and ``memory`` (GB) of a node, ``blocks`` (jobs at a time), ``workers``
+            (on a node), ``worker_init``; and any parameter of the site's provider, its executor, or ``Config``.
 
     Raises:
         ConfigurationError: There is no such name, something is missing, or the machine does not allow it; the text says

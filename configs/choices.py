@@ -113,10 +113,12 @@ class _Job:
         if not site.partitions:
             if wanted is not None and not self.scheduler.queue:
                 raise self._error(f"it has no partitions, so partition={wanted!r} means nothing there")
-            return Partition("", queue=wanted or "", provider={}, executor={})
+            return Partition("", queue=wanted or "")
         if wanted is not None:
             if wanted not in site.partitions:
-                raise self._error(f"there is no partition {wanted!r}{nearest(str(wanted), site.partitions)}\n{self._menu()}")
+                raise self._error(
+                    f"there is no partition {wanted!r}{nearest(str(wanted), site.partitions)}\n{self._menu()}"
+                )
             partition = site.partitions[wanted]
             if self._gpu() and not partition.accelerated:
                 raise self._error(f"partition {wanted!r} has no GPUs\n{self._menu()}")
@@ -129,6 +131,9 @@ class _Job:
                 raise self._error(f"no partition has {'' if self._gpu() else 'no '}GPUs\n{self._menu()}")
         else:
             candidates = [p for p in candidates if p.accelerated == candidates[0].accelerated]
+        if not {"nodes", "nodes_per_block"} & self.choices.keys():
+            # Who says nothing gets one node, where one may have that.
+            candidates.sort(key=lambda p: p.min_nodes)
         for partition in candidates:
             if not self._too_much(partition):
                 return partition
@@ -168,7 +173,11 @@ class _Job:
             wrong.append(
                 f"{nodes} nodes for {clock(asked)}, but nodes times hours may be {partition.node_hours:g} at most"
             )
-        for name, have in (("cores", partition.job_cores), ("gpus", partition.gpus or None), ("memory", partition.memory_gb)):
+        for name, have in (
+            ("cores", partition.job_cores),
+            ("gpus", partition.gpus or None),
+            ("memory", partition.memory_gb),
+        ):
             value = self.choices.get(name)
             if value is not None and have is not None and self._whole(name, value) > have:
                 wrong.append(f"{name}={value}, but a node has {have:g}")
@@ -271,7 +280,7 @@ class _Job:
         if site.scheduler == "threads":
             if "workers" in self.choices:
                 arguments["max_threads"] = self._whole("workers", 1)
-            return Call("flowlib.executors", "ThreadPoolExecutor", {**arguments, **{**site.executor, **chosen}})
+            return Call("flowlib.executors", "ThreadPoolExecutor", {**arguments, **site.executor, **chosen})
         workers = partition.workers or shape.gpus or shape.cores
         if "workers" in self.choices:
             workers = self._whole("workers", 1)
@@ -333,16 +342,14 @@ class _Job:
     def _options(self, arguments: dict[str, Any]) -> None:
         """The lines for the scheduler; none that it refuses there."""
         site = self.site
-        lines = [self._filled(line) for line in (*site.options, *self.partition.options)]
-        for parameter in site.parameters.values():
-            if parameter.option and parameter.name in self.parameters:
-                lines.append(self._filled(parameter.option))
+        given = [p.option for p in site.parameters.values() if p.option and p.name in self.parameters]
+        lines = [self._filled(line) for line in (*site.options, *self.partition.options, *given)]
         lines += [line for line in str(self.choices.get("scheduler_options", "")).splitlines() if line.strip()]
         for refused in site.forbid:
-            given = [line for line in lines if refused in line.replace("=", " ").split()]
-            given += [f"{name}={self.choices[name]!r}" for name in _FORBIDDEN.get(refused, ()) if name in self.choices]
-            if given:
-                raise self._error(f"{given[0]} cannot be given: jobs with {refused} are refused there")
+            found = [line for line in lines if refused in line.replace("=", " ").split()]
+            found += [f"{name}={self.choices[name]!r}" for name in _FORBIDDEN.get(refused, ()) if name in self.choices]
+            if found:
+                raise self._error(f"{found[0]} cannot be given: jobs with {refused} are refused there")
         if lines:
             arguments["scheduler_options"] = "\n".join(lines)
 

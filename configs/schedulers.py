@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 BLOCKS = frozenset({"nodes_per_block", "init_blocks", "min_blocks", "max_blocks", "parallelism"})
 BATCH = BLOCKS | {
-    "walltime", "scheduler_options", "worker_init", "cmd_timeout", "launcher", "status_polling_interval",
+    "walltime", "scheduler_options", "worker_init", "cmd_timeout", "launcher", "status_polling_interval", "transport",
 }  # fmt: skip
 
 LAUNCHERS = {

@@ -5,7 +5,7 @@ Unknown facts are absent.  What is there is checked here, all of it at once, and
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
@@ -19,8 +19,19 @@ Problem = tuple[tuple[str, ...], str]
 """Where in the file, and what is wrong."""
 
 
-def _fact(kind: str, default: Any = None) -> Any:
-    return field(default=default, metadata={"kind": kind})
+_ADDRESS = {"kind": "address"}
+_AMOUNT = {"kind": "amount"}
+_BINS = {"kind": "bins"}
+_COUNT = {"kind": "count"}
+_DATE = {"kind": "date"}
+_FLAG = {"kind": "flag"}
+_LAUNCHER = {"kind": "launcher"}
+_PLAIN = {"kind": "plain"}
+_SCHEDULER = {"kind": "scheduler"}
+_TABLE = {"kind": "table"}
+_TEXT = {"kind": "text"}
+_TEXTS = {"kind": "texts"}
+_TIME = {"kind": "time"}
 
 
 @dataclass(frozen=True)
@@ -37,11 +48,11 @@ class Parameter:
     """
 
     name: str
-    help: str = _fact("text", "")
-    example: str = _fact("text", "")
-    default: Any = _fact("plain")
-    optional: bool = _fact("flag", False)
-    option: str = _fact("text", "")
+    help: str = field(default="", metadata=_TEXT)
+    example: str = field(default="", metadata=_TEXT)
+    default: Any = field(default=None, metadata=_PLAIN)
+    optional: bool = field(default=False, metadata=_FLAG)
+    option: str = field(default="", metadata=_TEXT)
 
 
 @dataclass(frozen=True)
@@ -95,35 +106,35 @@ class Partition:
     """
 
     name: str
-    description: str = _fact("text", "")
-    queue: str | None = _fact("text")
-    nodes: int | None = _fact("count")
-    cores: int | None = _fact("count")
-    usable_cores: int | None = _fact("count")
-    threads: int | None = _fact("count")
-    memory_gb: float | None = _fact("amount")
-    gpus: int = _fact("count", 0)
-    gpu: str = _fact("text", "")
-    gpu_ids: tuple[str, ...] = _fact("texts", ())
-    arch: str = _fact("text", "")
-    min_nodes: int = _fact("count", 1)
-    max_nodes: int | None = _fact("count")
-    walltime: str | None = _fact("time")
-    min_walltime: str | None = _fact("time")
-    walltime_by_nodes: tuple[tuple[int, str], ...] = _fact("bins", ())
-    node_hours: float | None = _fact("amount")
-    max_jobs: int | None = _fact("count")
-    shared: bool = _fact("flag", False)
-    ask_memory_gb: int | None = _fact("count")
-    restricted: str = _fact("text", "")
-    affinity: str = _fact("text", "")
-    setup: tuple[str, ...] = _fact("texts", ())
-    workers: int | None = _fact("count")
-    options: tuple[str, ...] = _fact("texts", ())
-    provider: Mapping[str, Any] = _fact("table")
-    launcher: Launch | None = _fact("launcher")
-    executor: Mapping[str, Any] = _fact("table")
-    notes: tuple[str, ...] = _fact("texts", ())
+    description: str = field(default="", metadata=_TEXT)
+    queue: str | None = field(default=None, metadata=_TEXT)
+    nodes: int | None = field(default=None, metadata=_COUNT)
+    cores: int | None = field(default=None, metadata=_COUNT)
+    usable_cores: int | None = field(default=None, metadata=_COUNT)
+    threads: int | None = field(default=None, metadata=_COUNT)
+    memory_gb: float | None = field(default=None, metadata=_AMOUNT)
+    gpus: int = field(default=0, metadata=_COUNT)
+    gpu: str = field(default="", metadata=_TEXT)
+    gpu_ids: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    arch: str = field(default="", metadata=_TEXT)
+    min_nodes: int = field(default=1, metadata=_COUNT)
+    max_nodes: int | None = field(default=None, metadata=_COUNT)
+    walltime: str | None = field(default=None, metadata=_TIME)
+    min_walltime: str | None = field(default=None, metadata=_TIME)
+    walltime_by_nodes: tuple[tuple[int, str], ...] = field(default=(), metadata=_BINS)
+    node_hours: float | None = field(default=None, metadata=_AMOUNT)
+    max_jobs: int | None = field(default=None, metadata=_COUNT)
+    shared: bool = field(default=False, metadata=_FLAG)
+    ask_memory_gb: int | None = field(default=None, metadata=_COUNT)
+    restricted: str = field(default="", metadata=_TEXT)
+    affinity: str = field(default="", metadata=_TEXT)
+    setup: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    workers: int | None = field(default=None, metadata=_COUNT)
+    options: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    provider: Mapping[str, Any] = field(default_factory=dict, metadata=_TABLE)
+    launcher: Launch | None = field(default=None, metadata=_LAUNCHER)
+    executor: Mapping[str, Any] = field(default_factory=dict, metadata=_TABLE)
+    notes: tuple[str, ...] = field(default=(), metadata=_TEXTS)
 
     @property
     def accelerated(self) -> bool:
@@ -185,30 +196,30 @@ class Site:
     """
 
     id: str
-    name: str = _fact("text", MISSING)
-    scheduler: str = _fact("scheduler", MISSING)
-    verified: str = _fact("date", MISSING)
-    description: str = _fact("text", "")
-    centre: str = _fact("text", "")
-    country: str = _fact("text", "")
-    docs: str = _fact("address", "")
-    login: tuple[str, ...] = _fact("texts", ())
-    arch: str = _fact("text", "")
-    retired: str = _fact("date", "")
-    successor: str = _fact("text", "")
-    default: str = _fact("text", "")
-    interface: tuple[str, ...] = _fact("texts", ())
-    scratch: str = _fact("text", "")
-    python: str = _fact("text", "")
-    setup: tuple[str, ...] = _fact("texts", ())
-    forbid: tuple[str, ...] = _fact("texts", ())
-    options: tuple[str, ...] = _fact("texts", ())
-    poll_seconds: float | None = _fact("amount")
-    max_jobs: int | None = _fact("count")
-    notes: tuple[str, ...] = _fact("texts", ())
-    provider: Mapping[str, Any] = _fact("table")
-    launcher: Launch | None = _fact("launcher")
-    executor: Mapping[str, Any] = _fact("table")
+    name: str = field(metadata=_TEXT)
+    scheduler: str = field(metadata=_SCHEDULER)
+    verified: str = field(metadata=_DATE)
+    description: str = field(default="", metadata=_TEXT)
+    centre: str = field(default="", metadata=_TEXT)
+    country: str = field(default="", metadata=_TEXT)
+    docs: str = field(default="", metadata=_ADDRESS)
+    login: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    arch: str = field(default="", metadata=_TEXT)
+    retired: str = field(default="", metadata=_DATE)
+    successor: str = field(default="", metadata=_TEXT)
+    default: str = field(default="", metadata=_TEXT)
+    interface: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    scratch: str = field(default="", metadata=_TEXT)
+    python: str = field(default="", metadata=_TEXT)
+    setup: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    forbid: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    options: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    poll_seconds: float | None = field(default=None, metadata=_AMOUNT)
+    max_jobs: int | None = field(default=None, metadata=_COUNT)
+    notes: tuple[str, ...] = field(default=(), metadata=_TEXTS)
+    provider: Mapping[str, Any] = field(default_factory=dict, metadata=_TABLE)
+    launcher: Launch | None = field(default=None, metadata=_LAUNCHER)
+    executor: Mapping[str, Any] = field(default_factory=dict, metadata=_TABLE)
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     partitions: Mapping[str, Partition] = field(default_factory=dict)
 
@@ -270,16 +281,13 @@ def _checked(
 ) -> dict[str, Any]:
     """Arguments for ``kind`` out of a table."""
     facts = {f.name: f for f in fields(kind) if "kind" in f.metadata}
-    for key in table:
-        if key not in facts:
-            problems.append(((*path, key), f"there is no {key!r}{nearest(key, [*facts, *more])}"))
+    unknown = [key for key in table if key not in facts]
+    problems += [((*path, key), f"there is no {key!r}{nearest(key, [*facts, *more])}") for key in unknown]
     known: dict[str, Any] = {}
     for name, fact in facts.items():
         if name not in table:
-            if fact.default is MISSING:
+            if fact.default is MISSING and fact.default_factory is MISSING:
                 problems.append(((*path, name), f"{name} is missing"))
-            elif fact.metadata["kind"] == "table":
-                known[name] = {}
             continue
         try:
             known[name] = _KINDS[fact.metadata["kind"]](table[name])
@@ -330,7 +338,7 @@ def _time(value: object) -> str:
 
 
 def _date(value: object) -> str:
-    if isinstance(value, datetime.date):
+    if isinstance(value, dt.date):
         return value.isoformat()
     text = _text(value)
     parts = text.removeprefix("by ").split("-")

@@ -1,4 +1,4 @@
-"""The ``flowlib`` command: looks at runs from a shell."""
+"""The ``flowlib`` command: looks at runs and sites from a shell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-_COMMANDS = ["events", "explain"]
+_COMMANDS = ["events", "explain", "sites"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the command's name; None for what the process was started with.
 
     Returns:
-        Exit code: 0, or 1 if it could not be done (the reason is on standard error).
+        Exit code: 0, or 1 if it could not be done (the reason is on standard error) or a file checked has mistakes.
 
     Raises:
         SystemExit: The arguments make no sense (2), or only help or the version was asked for (0).
@@ -40,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _events(options.run, options.form, None if options.verbose else _terminal_width())
         elif options.command == "explain":
             _explain(options.task, options.run, options.json)
+        elif options.command == "sites":
+            code = _sites(options)
+            sys.stdout.flush()
+            return code
         else:
             parser.print_help()
         sys.stdout.flush()
@@ -81,7 +85,32 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--json", action="store_true", help="one JSON object")
     explain.add_argument("task", nargs="?", metavar="TASK", help="number of a task (default: a line for each reason)")
     explain.add_argument("run", nargs="?", metavar="RUN", help="as for events (default: the newest run here)")
+    _add_sites(commands)
     return parser
+
+
+def _add_sites(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "show the machines that flowlib.load knows by name"
+    actions = commands.add_parser("sites", help=about, description=f"{about[0].upper()}{about[1:]}.").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    listing = actions.add_parser("list", help="all of them, or those that match a word")
+    listing.add_argument("--all", action="store_true", help="also those that were retired")
+    listing.add_argument("word", nargs="?", metavar="WORD", help="part of a name, a centre, a country, a scheduler")
+    show = actions.add_parser("show", help="what is known of one")
+    show.add_argument(
+        "--python", action="store_true", help="the configuration that loading it makes, as Python to copy"
+    )
+    render = actions.add_parser("render", help="the script of a job there")
+    for parser in (show, render):
+        parser.add_argument("site", metavar="SITE", help="name, as `flowlib sites list` shows it")
+        parser.add_argument(
+            "choices", nargs="*", metavar="NAME=VALUE", help="as for flowlib.load: account=abc123 nodes=4 ..."
+        )
+    check = actions.add_parser("check", help="whether a file that describes a site is right")
+    check.add_argument("files", nargs="+", metavar="FILE", help="NAME.toml")
+    for parser in (listing, show, render, check):
+        parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def _check_command(parser: argparse.ArgumentParser, given: list[str]) -> None:
@@ -125,6 +154,12 @@ def _explain(task: str | None, run: str | None, json: bool) -> None:
     width = _terminal_width()
     for line in told.lines():
         sys.stdout.write((line if width is None else line[:width]) + "\n")
+
+
+def _sites(options: argparse.Namespace) -> int:
+    from flowlib.configs import command
+
+    return command.run(options)
 
 
 def _events(run: str | None, form: str | None, width: int | None) -> None:
