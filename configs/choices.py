@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowlib.configs.calls import Call, Name
+from flowlib.configs.kinds import Launch
 from flowlib.configs.placeholders import filled
 from flowlib.configs.schedulers import LAUNCHERS, SCHEDULERS
 from flowlib.configs.signatures import config_parameters, executor_parameters
-from flowlib.configs.site import Launch, Partition, Site
+from flowlib.configs.site import Partition, Site
+from flowlib.configs.words import clock, describe, retirement
 from flowlib.errors import ConfigurationError
 from flowlib.suggest import nearest
 from flowlib.units import parse_time
@@ -75,7 +77,7 @@ class _Job:
         site = self.site
         if site.retired:
             instead = f"; use {site.successor!r} instead" if site.successor else ""
-            raise self._error(f"{site.name} was retired ({site.retired}){instead}")
+            raise self._error(f"{site.name} was retired {retirement(site)}{instead}")
 
     def _refuse_unknown(self) -> None:
         # The names of Config and the executor are looked up only for what is neither the site's nor the provider's.
@@ -366,38 +368,3 @@ class _Job:
 
 _FORBIDDEN = {"--mem": ("memory", "mem_per_node"), "--gres": ("gres",), "--gpus-per-node": ("gpus_per_node",)}
 """Choices that come to the same as an option."""
-
-
-def clock(seconds: float) -> str:
-    """Seconds as "HH:MM:SS", which every scheduler's provider takes.
-
-    Example:
-        >>> clock(93600)
-        '26:00:00'
-    """
-    whole = round(seconds)
-    return f"{whole // 3600:02}:{whole % 3600 // 60:02}:{whole % 60:02}"
-
-
-def describe(partition: Partition) -> str:
-    """A partition in one line: nodes and time of a job, what a node has.
-
-    Example:
-        >>> describe(Partition("gpu", max_nodes=4, walltime="24:00:00", cores=64, gpus=4, gpu="A100"))
-        '1-4 nodes, up to 24:00:00, 64 cores, 4 x A100'
-    """
-    most = partition.most_nodes
-    parts = [f"{partition.min_nodes}-{most} nodes" if most and most > partition.min_nodes else ""]
-    parts += [f"{most} node{'s' if most > 1 else ''}" if most == partition.min_nodes else ""]
-    parts += [f"{partition.min_nodes} nodes or more" if most is None and partition.min_nodes > 1 else ""]
-    times = partition.walltime_by_nodes
-    if times:
-        parts += ["up to " + ", ".join(f"{time} for {nodes}" for nodes, time in times)]
-    elif partition.walltime:
-        parts += [f"up to {partition.walltime}"]
-    parts += [f"at least {partition.min_walltime}" if partition.min_walltime else ""]
-    parts += [f"{partition.job_cores} cores" if partition.cores else ""]
-    parts += [f"{partition.gpus} x {partition.gpu or 'GPU'}" if partition.gpus else partition.gpu]
-    parts += ["shared nodes" if partition.shared else ""]
-    parts += [partition.restricted]
-    return ", ".join(part for part in parts if part) or partition.description or "no limits known"

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from flowlib.configs import calls, catalogue
-from flowlib.configs.choices import configuration, describe
+from flowlib.configs.choices import configuration
 from flowlib.configs.site import Parameter, Site
+from flowlib.configs.words import describe, retirement
 from flowlib.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _print_table(sites: list[Site]) -> None:
     for heading in ("machine", "centre", "", "scheduler", "partitions"):
         table.add_column(heading)
     for site in sites:
-        machine = site.name if not site.retired else f"{site.name} (retired {site.retired})"
+        machine = site.name if not site.retired else f"{site.name} (retired {retirement(site)})"
         row = (machine, site.centre or site.description, site.country, site.scheduler, " ".join(site.partitions))
         table.add_row(Text(site.id), *map(Text, row), style="dim" if site.retired else None)
     _print(table)
@@ -168,7 +169,7 @@ def _needed(parameter: Parameter) -> bool:
 
 def _facts(site: Site) -> Iterable[tuple[str, str]]:
     rows = [
-        ("retired", f"{site.retired}; use {site.successor}" if site.successor else site.retired),
+        ("retired", f"{retirement(site)}; use {site.successor or 'another'}" if site.retired else ""),
         ("scheduler", site.scheduler),
         ("login", " ".join(site.login)),
         ("architecture", site.arch),
