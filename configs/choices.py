@@ -280,9 +280,10 @@ class _Job:
         site, partition, shape = self.site, self.partition, self.shape
         arguments: dict[str, Any] = {"label": site.id}
         if site.scheduler == "threads":
+            arguments |= site.executor
             if "workers" in self.choices:
                 arguments["max_threads"] = self._whole("workers", 1)
-            return Call("flowlib.executors", "ThreadPoolExecutor", {**arguments, **site.executor, **chosen})
+            return Call("flowlib.executors", "ThreadPoolExecutor", {**arguments, **chosen})
         workers = partition.workers or shape.gpus or shape.cores
         if "workers" in self.choices:
             workers = self._whole("workers", 1)
