@@ -137,10 +137,16 @@ class _Job:
             # Who says nothing gets one node, where one may have that.
             candidates.sort(key=lambda p: p.min_nodes)
         for partition in candidates:
-            if not self._too_much(partition):
+            if not self._too_much(partition) and (partition is candidates[0] or self._surely(partition)):
                 return partition
         self._refuse_too_much(candidates[0])
         raise AssertionError("unreachable: what was too much is refused")
+
+    def _surely(self, partition: Partition) -> bool:
+        """Whether the limits of what is asked for are known; else nobody is sent there who did not name it."""
+        nodes = self._whole("nodes", self.choices.get("nodes_per_block", partition.min_nodes))
+        many = nodes > partition.min_nodes and partition.most_nodes is None
+        return not many and ("walltime" not in self.choices or partition.longest(nodes) is not None)
 
     def _gpu(self) -> bool | None:
         """Whether GPUs are wanted; None if the user did not say."""

@@ -14,6 +14,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 CORES = [
+    "configs/choices.py",
+    "configs/consistency.py",
+    "configs/kinds.py",
+    "configs/lines.py",
+    "configs/placeholders.py",
+    "configs/schedulers.py",
+    "configs/site.py",
+    "configs/words.py",
     "flowlib/dataflow/delays.py",
     "flowlib/dataflow/graph.py",
     "flowlib/dataflow/retry.py",

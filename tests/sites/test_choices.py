@@ -53,7 +53,25 @@ def test_partition_by_need() -> None:
     assert executor("perlmutter", account="m1", gpu=True).provider.constraint == "gpu"
     assert executor("perlmutter", account="m1").provider.constraint == "cpu"
     assert executor("aurora", account="a", nodes=300).provider.queue == "prod"
+    assert executor("perlmutter", account="m1", gpu=True, walltime="20h").provider.qos == "regular"
     assert executor("kathleen").provider.nodes_per_block == 2
+
+
+def test_nobody_is_sent_where_limits_are_not_known() -> None:
+    """What the default refuses goes to another partition only if that is known to take it."""
+    assert "nodes=9, but a job may have 8" in refusal("perlmutter", account="m1", nodes=9, partition="debug")
+    facts = {
+        "name": "X",
+        "scheduler": "slurm",
+        "verified": "2026-01-01",
+        "partition": {"a": {"max_nodes": 2}, "b": {}, "c": {"max_nodes": 9}},
+    }
+    site, _ = read_site("x", facts)
+    assert site is not None
+    provider = configuration(site, {"nodes": 5}).arguments["executors"][0].arguments["provider"]
+    assert provider.arguments["partition"] == "c"
+    with pytest.raises(ConfigurationError, match="partition 'a': nodes=10"):
+        configuration(site, {"nodes": 10})
 
 
 def test_queue_is_partition() -> None:

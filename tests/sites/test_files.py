@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 import flowlib
 from flowlib.configs import build, catalogue, names
+from flowlib.configs.choices import configuration
 from flowlib.configs.lines import line_of
+from flowlib.configs.site import Parameter, Partition, Site
 from flowlib.errors import ConfigurationError
 
 SITE = """\
@@ -142,3 +145,21 @@ def test_one_file_is_read(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=50
     )
     assert (done.stdout.strip(), done.stderr) == ("1", "")
+
+
+def test_documented_example(tmp_path: Path) -> None:
+    """The file in the guide is right, and what the guide loads from it works."""
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "add_your_site.md").read_text(encoding="utf-8")
+    file = tmp_path / "ourcluster.toml"
+    file.write_text(page.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    site = catalogue.open_site(file)
+    call = configuration(site, {"account": "p1234", "gpu": True})
+    assert call.arguments["executors"][0].arguments["provider"].arguments["partition"] == "gpu"
+
+
+def test_every_key_is_documented() -> None:
+    """The guide names every key that a file may have."""
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "add_your_site.md").read_text(encoding="utf-8")
+    for kind in (Site, Partition, Parameter):
+        missing = [f.name for f in fields(kind) if "kind" in f.metadata and f"`{f.name}" not in page]
+        assert not missing, f"{kind.__name__}: {missing}"
