@@ -42,7 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     path = os.environ.get("FLOWLIB_TEST_HUNG")
-    config.stash[_hung] = tempfile.TemporaryFile("w") if path is None else open(path, "w")
+    if path is None:
+        config.stash[_hung] = tempfile.TemporaryFile("w")
+    else:
+        config.stash[_hung] = open(path + os.environ.get("PYTEST_XDIST_WORKER", ""), "w")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

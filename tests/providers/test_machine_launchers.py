@@ -25,9 +25,10 @@ from flowlib.launchers import (
 )
 
 # Runs what stands behind its options, as often as an option says; writes down how it was called.
-_PROGRAM = """\
+_PROGRAM = r"""\
 #!/bin/bash
-printf '%s|' "$0" "$@" >>"$CALLS"; echo >>"$CALLS"
+printf -v call '%s|' "$0" "$@"
+echo "$call" >>"$CALLS"  # in one write: several may run at once
 copies=1
 while [ $# -gt 0 ]; do
     case "$1" in
@@ -47,7 +48,8 @@ exit $code
 """
 _PARALLEL = """\
 #!/bin/bash
-printf '%s|' "$0" "$@" >>"$CALLS"; echo >>"$CALLS"
+printf -v call '%s|' "$0" "$@"
+echo "$call" >>"$CALLS"  # in one write: several may run at once
 failed=0
 while IFS= read -r -d '' command; do sh -c "$command" </dev/null || failed=$((failed + 1)); done
 exit $failed
