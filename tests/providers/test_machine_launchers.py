@@ -25,7 +25,7 @@ from flowlib.launchers import (
 )
 
 # Runs what stands behind its options, as often as an option says; writes down how it was called.
-_PROGRAM = r"""\
+_PROGRAM = """\
 #!/bin/bash
 printf -v call '%s|' "$0" "$@"
 echo "$call" >>"$CALLS"  # in one write: several may run at once
