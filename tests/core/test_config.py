@@ -26,7 +26,7 @@ from flowlib.executors import InlineExecutor, ThreadPoolExecutor
         ({"strategy": "simpel"}, ConfigurationError, "simple"),
         ({"retry_handler": 5}, TypeError, "retry_handler"),
         ({"max_idletime": float("nan")}, ConfigurationError, "max_idletime"),
-        ({"monitoring": object()}, ConfigurationError, "events"),
+        ({"monitoring": 1j}, ConfigurationError, "events"),
         ({"usage_tracking": 7}, ConfigurationError, "usage_tracking"),
         ({"initialize_logging": "yes"}, TypeError, "LogConfig"),
         ({"memoizer": 1}, TypeError, "Memoizer"),

@@ -250,7 +250,9 @@ def test_key_of_another_block(start: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [b"", b"\x00", b"\xc1" * 50, b"\x93\x01\x02\x03", m.encode(m.Ready(1)), os.urandom(64)]
+    "junk",
+    [b"", b"\x00", b"\xc1" * 50, b"\x93\x01\x02\x03", m.encode(m.Ready(1)), os.urandom(64)],
+    ids=["nothing", "zero", "never used", "incomplete", "another's", "random"],
 )
 def test_malformed_messages_are_dropped(start: Any, junk: bytes) -> None:
     """Whatever a manager sends, before or after its registration, the interchange goes on, for it and for others."""
