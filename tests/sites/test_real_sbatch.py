@@ -24,7 +24,11 @@ from tests.providers.fakes.cluster import wait
 from tests.providers.real_slurm import _CONF, Slurm, _end, _free_ports, missing
 from tests.sites.golden import batch_sites, jobs, site_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=f"no real Slurm: {missing()}")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.leaks("processes", "files"),  # the controller, which is the module's
+    pytest.mark.skipif(bool(missing()), reason=f"no real Slurm: {missing()}"),
+]
 SITES = [name for name in batch_sites() if site_of(name).scheduler == "slurm"]
 _MORE = """\
 SuspendProgram=/bin/true
@@ -134,7 +138,7 @@ def controller() -> Iterator[Controller]:
         found.close()
 
 
-@pytest.mark.parametrize("name", sample(SITES, 8))
+@pytest.mark.parametrize("name", sample(SITES, 4))
 def test_accepted(controller: Controller, name: str, tmp_path: Path) -> None:
     """The smallest and the largest job of each partition would start."""
     site = site_of(name)
