@@ -75,6 +75,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         file.truncate()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, Any, Any]:
+    """Let reports of names that are not Unicode reach the process that prints them."""
+    return _printable((yield))
+
+
+def _printable(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, dict):
+        return {key: _printable(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(_printable, data))
+    return data
+
+
 def pytest_report_header(config: pytest.Config) -> str:
     """How to repeat this run's choice of samples."""
     part = "everything (soak)" if os.environ.get("FLOWLIB_SOAK") == "1" else "a sample"
