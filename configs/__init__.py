@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """The names that ``build`` and ``flowlib.load`` know."""
-    from flowlib.configs import catalogue
+    from flowlib.sites import catalogue
 
     return catalogue.names()
 
@@ -43,9 +43,9 @@ def build(name: str, **choices: Any) -> Config:
         >>> build("local_threads").executors[0].label
         'local_threads'
     """
-    from flowlib.configs import catalogue
-    from flowlib.configs.calls import make
-    from flowlib.configs.choices import configuration
+    from flowlib.sites import catalogue
+    from flowlib.sites.calls import make
+    from flowlib.sites.choices import configuration
 
     config: Config = make(configuration(catalogue.get(name), choices))
     return config
@@ -70,7 +70,7 @@ class _SiteFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         # Python's own finders come first, so a module of this package is never asked for here.
         if package != __name__:
             return None
-        from flowlib.configs import catalogue
+        from flowlib.sites import catalogue
 
         return None if catalogue.find(name) is None else importlib.util.spec_from_loader(fullname, self)
 
@@ -78,7 +78,7 @@ class _SiteFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return _SiteModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        from flowlib.configs import catalogue
+        from flowlib.sites import catalogue
 
         site = catalogue.get(module.__name__.rpartition(".")[2])
         module.__doc__ = site.description or site.name

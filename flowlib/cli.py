@@ -157,7 +157,7 @@ def _explain(task: str | None, run: str | None, json: bool) -> None:
 
 
 def _sites(options: argparse.Namespace) -> int:
-    from flowlib.configs import command
+    from flowlib.sites import command
 
     return command.run(options)
 

@@ -12,16 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import flowlib.configs
 from flowlib import providers
-from flowlib.configs import catalogue
-from flowlib.configs.calls import Call, make
-from flowlib.configs.choices import configuration
-from flowlib.configs.schedulers import SCHEDULERS
-from flowlib.configs.site import Site
 from flowlib.errors import ConfigurationError
+from flowlib.sites import catalogue
+from flowlib.sites.calls import Call, make
+from flowlib.sites.choices import configuration
+from flowlib.sites.schedulers import SCHEDULERS
+from flowlib.sites.site import Site
 
 GOLDEN = Path(__file__).with_name("golden.txt")
-FOLDER = Path(catalogue.__file__).parent
+FOLDER = Path(flowlib.configs.__file__).parent
 IDS = sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 _DIRECTIVE = re.compile(

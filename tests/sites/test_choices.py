@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from flowlib.configs import build
-from flowlib.configs.choices import configuration
-from flowlib.configs.site import read_site
 from flowlib.errors import ConfigurationError
+from flowlib.sites.choices import configuration
+from flowlib.sites.site import read_site
 from tests.sites.golden import site_of
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from flowlib import launchers, providers
-from flowlib.configs.calls import make, python
-from flowlib.configs.choices import configuration
-from flowlib.configs.schedulers import LAUNCHERS, SCHEDULERS
 from flowlib.errors import ConfigurationError
+from flowlib.sites.calls import make, python
+from flowlib.sites.choices import configuration
+from flowlib.sites.schedulers import LAUNCHERS, SCHEDULERS
 from tests.sites.golden import FOLDER, GOLDEN, IDS, batch_sites, golden, jobs, offered, site_of
 
 SERVING = [name for name in IDS if not site_of(name).retired]

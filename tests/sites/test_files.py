@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 import flowlib
-from flowlib.configs import build, catalogue, names
-from flowlib.configs.choices import configuration
-from flowlib.configs.lines import line_of
-from flowlib.configs.site import Parameter, Partition, Site
+from flowlib.configs import build, names
 from flowlib.errors import ConfigurationError
+from flowlib.sites import catalogue
+from flowlib.sites.choices import configuration
+from flowlib.sites.lines import line_of
+from flowlib.sites.site import Parameter, Partition, Site
 
 SITE = """\
 name = "Ours"

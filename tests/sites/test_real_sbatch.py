@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from flowlib.configs.calls import Call, make
-from flowlib.configs.choices import configuration
-from flowlib.configs.site import Partition, Site
+from flowlib.sites.calls import Call, make
+from flowlib.sites.choices import configuration
+from flowlib.sites.site import Partition, Site
 from flowlib.units import parse_time
 from tests.faults.sampling import sample
 from tests.providers.fakes.cluster import wait

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowlib.configs.site import Partition, Site
+from flowlib.sites.site import Partition, Site
 
 
 def retirement(site: Site) -> str:

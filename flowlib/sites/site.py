@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar
 
-from flowlib.configs.kinds import KINDS, Launch
+from flowlib.sites.kinds import KINDS, Launch
 from flowlib.suggest import nearest
 
 T = TypeVar("T")
@@ -230,7 +230,7 @@ def read_site(name: str, facts: Mapping[str, Any]) -> tuple[Site | None, list[Pr
         (('scheduler',), "scheduler is 'slrum'; did you mean 'slurm'? Valid: aws, cobalt, condor, flux, gridengine, \
 kubernetes, local, lsf, pbspro, slurm, threads, torque")
     """
-    from flowlib.configs.consistency import contradictions
+    from flowlib.sites.consistency import contradictions
 
     problems: list[Problem] = []
     plain = {key: value for key, value in facts.items() if key not in ("parameters", "partition")}

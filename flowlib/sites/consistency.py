@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flowlib.configs.placeholders import ALWAYS, placeholders
-from flowlib.configs.schedulers import SCHEDULERS
-from flowlib.configs.site import Partition, Problem, Site
+from flowlib.sites.placeholders import ALWAYS, placeholders
+from flowlib.sites.schedulers import SCHEDULERS
+from flowlib.sites.site import Partition, Problem, Site
 from flowlib.suggest import nearest
 from flowlib.units import parse_time
 
@@ -75,7 +75,7 @@ def _arguments(site: Site, arguments: Mapping[str, Any], path: tuple[str, ...]) 
 def _executor(site: Site, arguments: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[Problem]:
     if not arguments:
         return
-    from flowlib.configs.signatures import executor_parameters
+    from flowlib.sites.signatures import executor_parameters
 
     allowed = executor_parameters(site.scheduler)
     for name in arguments:

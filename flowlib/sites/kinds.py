@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flowlib.configs.schedulers import LAUNCHERS, SCHEDULERS
+from flowlib.sites.schedulers import LAUNCHERS, SCHEDULERS
 from flowlib.suggest import nearest
 from flowlib.units import parse_time
 

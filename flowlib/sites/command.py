@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from flowlib.configs import calls, catalogue
-from flowlib.configs.choices import configuration
-from flowlib.configs.site import Parameter, Site
-from flowlib.configs.words import describe, retirement
 from flowlib.errors import ConfigurationError
+from flowlib.sites import calls, catalogue
+from flowlib.sites.choices import configuration
+from flowlib.sites.site import Parameter, Site
+from flowlib.sites.words import describe, retirement
 
 if TYPE_CHECKING:
     import argparse

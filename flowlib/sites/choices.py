@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flowlib.configs.calls import Call, Name
-from flowlib.configs.kinds import Launch
-from flowlib.configs.placeholders import filled
-from flowlib.configs.schedulers import LAUNCHERS, SCHEDULERS
-from flowlib.configs.signatures import config_parameters, executor_parameters
-from flowlib.configs.site import Partition, Site
-from flowlib.configs.words import clock, describe, retirement
 from flowlib.errors import ConfigurationError
+from flowlib.sites.calls import Call, Name
+from flowlib.sites.kinds import Launch
+from flowlib.sites.placeholders import filled
+from flowlib.sites.schedulers import LAUNCHERS, SCHEDULERS
+from flowlib.sites.signatures import config_parameters, executor_parameters
+from flowlib.sites.site import Partition, Site
+from flowlib.sites.words import clock, describe, retirement
 from flowlib.suggest import nearest
 from flowlib.units import parse_time
 

@@ -1,4 +1,4 @@
-"""Where sites come from: the user's directory, the centre's, and this package, in that order.
+"""Where sites come from: the user's directory, the centre's, and ``flowlib.configs``, in that order.
 
 A file of the same name in an earlier one replaces the later: a centre corrects the facts, a user the centre's.
 Only the file that is asked for is read.
@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flowlib.configs.site import Problem, Site, read_site
 from flowlib.errors import ConfigurationError
+from flowlib.sites.site import Problem, Site, read_site
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -22,11 +22,13 @@ def directories() -> list[Path]:
     """Where files of sites are looked for, first come first served.
 
     That is ``$XDG_CONFIG_HOME/flowlib/sites`` (``~/.config`` if that is not set), the directories in ``FLOWLIB_SITES``,
-    with colons between them, and the package's own.
+    with colons between them, and ``flowlib.configs``.
     """
+    import flowlib.configs
+
     config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
     centre = [Path(d) for d in os.environ.get("FLOWLIB_SITES", "").split(os.pathsep) if d]
-    return [Path(config, "flowlib", "sites"), *centre, Path(__file__).parent]
+    return [Path(config, "flowlib", "sites"), *centre, Path(flowlib.configs.__file__).parent]
 
 
 def names() -> list[str]:
@@ -112,7 +114,7 @@ def located(text: str, problems: list[Problem]) -> list[tuple[int, str]]:
         text: The file's text.
         problems: Where, as names of tables and key, and what.
     """
-    from flowlib.configs.lines import line_of
+    from flowlib.sites.lines import line_of
 
     return sorted(
         (line_of(text, path), f"[{'.'.join(path[:-1])}] {what}" if len(path) > 1 else what) for path, what in problems
