@@ -30,6 +30,8 @@ from typing import Any
 Job = dict[str, Any]
 HERE = Path(os.environ.get("FAKE_SCHEDULER", "/nonexistent"))
 PATIENCE = 60
+SIGNALS = {signal.SIGTERM, signal.SIGCHLD}
+"""Those that the runner of a job waits for; blocked, so that none comes early."""
 COMMANDS = {
     "slurm": ["sbatch", "squeue", "scancel", "sacct"],
     "pbspro": ["qsub", "qstat", "qdel"],
@@ -126,19 +128,19 @@ def make(kind: str, script: str, options: dict[str, str]) -> int:
         (HERE / "seen" / str(n)).touch()
     job = {"n": n, "kind": kind, "script": script, "state": "pending", "reason": "Resources", "code": None, **options}
     save(job)
+    # Blocked from its first moment: a cancel must not end the runner before it can record that.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     runner = subprocess.Popen(
         [sys.executable, "-S", "-E", __file__, "run", str(n)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    job = load(n) or job
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     (HERE / "runners" / str(n)).write_text(str(runner.pid))
     return n
 
 
 def run(n: str) -> None:
     """The life of a job, in its own process."""
-    signals = {signal.SIGTERM, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     deadline = time.monotonic() + PATIENCE
     job = load(n)
     assert job is not None
@@ -159,13 +161,13 @@ def run(n: str) -> None:
         process = subprocess.Popen(
             ["/bin/bash", job["script"]], stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment,
             start_new_session=True,
-            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, signals),  # noqa: PLW1509 - one thread only
+            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS),  # noqa: PLW1509 - one thread only
         )  # fmt: skip
     end = time.monotonic() + min(float(job["walltime"]), PATIENCE)
     why = ""
     while process.poll() is None:
         left = end - time.monotonic()
-        got = signal.sigtimedwait(signals, max(0.0, left)) if left > 0 else None
+        got = signal.sigtimedwait(SIGNALS, max(0.0, left)) if left > 0 else None
         if process.poll() is not None:
             break
         if got is None:
