@@ -37,7 +37,7 @@ def describe(partition: Partition) -> str:
     """
     most = partition.most_nodes
     parts = [f"{partition.min_nodes}-{most} nodes" if most and most > partition.min_nodes else ""]
-    parts += [f"{most} node{'s' if most > 1 else ''}" if most == partition.min_nodes else ""]
+    parts += [f"{most} node{'s' if partition.min_nodes > 1 else ''}" if most == partition.min_nodes else ""]
     parts += [f"{partition.min_nodes} nodes or more" if most is None and partition.min_nodes > 1 else ""]
     times = partition.walltime_by_nodes
     if times:
