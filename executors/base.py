@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.errors import ExecutorError, InvalidResourceSpecification, LostError, WorkerLost
+from flowlib.executors.turns import Turns
 from flowlib.representation import RepresentationMixin
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
     from flowlib.events import Emit
     from flowlib.explain.place import Place
+
+_turns = Turns()
 
 Report = Callable[[Sequence[tuple["TaskRecord", int, Any]]], None]
 """Takes ``(record, attempt, outcome)`` triples; an outcome is a ``Success`` or a ``Failed``."""
@@ -104,8 +107,16 @@ class FlowlibExecutor(RepresentationMixin, ABC):
         Raises:
             Exception: The attempt was not taken; the kernel makes it a failure of the task.
         """
-        future = self.submit(func, record.resource_specification, *args, **kwargs)
-        future.add_done_callback(lambda f: self.report([(record, attempt, _outcome(f))]))
+        with _turns.inside():
+            future = self.submit(func, record.resource_specification, *args, **kwargs)
+
+        def tell(done: Future[Any] = future) -> None:
+            self.report([(record, attempt, _outcome(done))])
+
+        if future.done():
+            _turns.take(tell)
+        else:
+            future.add_done_callback(tell)
 
     def cancel(self, record: TaskRecord, attempt: int) -> bool:
         """Withdraw an attempt that has not started.

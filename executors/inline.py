@@ -6,10 +6,9 @@ after the other and not one inside the other.
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +16,10 @@ from flowlib.calling import run_call
 from flowlib.dataflow.record import TaskRecord
 from flowlib.executors.base import FlowlibExecutor
 from flowlib.executors.local import check_label, end_of_try, run_attempt
+from flowlib.executors.turns import Turns
 
 if TYPE_CHECKING:
     from flowlib.explain.place import Place
-
-_Job = tuple[TaskRecord, int, Callable[..., Any], tuple[Any, ...], dict[str, Any]]
-
-
-class _Thread(threading.local):
-    """What a thread is doing for this executor."""
-
-    def __init__(self) -> None:
-        self.queue: deque[_Job] = deque()
-        self.draining = False
 
 
 class InlineExecutor(FlowlibExecutor):
@@ -53,7 +43,7 @@ class InlineExecutor(FlowlibExecutor):
     def __init__(self, label: str = "inline") -> None:
         check_label(type(self).__name__, label)
         self.label = label
-        self._here = _Thread()
+        self._turns = Turns()
         self._started = False
 
     def start(self) -> None:
@@ -66,16 +56,7 @@ class InlineExecutor(FlowlibExecutor):
         """Run one attempt, now or when the one that runs in this thread is reported; see the base class."""
         if not self._started:
             raise RuntimeError(f"executor {self.label} is not started, or was shut down")
-        here = self._here
-        here.queue.append((record, attempt, func, args, kwargs))
-        if here.draining:
-            return
-        here.draining = True
-        try:
-            while here.queue:
-                self._run(here, *here.queue.popleft())
-        finally:
-            here.draining = False
+        self._turns.take(partial(self._run, record, attempt, func, args, kwargs))
 
     def submit(
         self, func: Callable[..., Any], resource_specification: dict[str, Any], *args: Any, **kwargs: Any
@@ -101,27 +82,19 @@ class InlineExecutor(FlowlibExecutor):
 
     def outstanding(self) -> int:
         """Tasks that wait in the calling thread."""
-        return len(self._here.queue)
+        return len(self._turns)
 
     def shutdown(self) -> None:
         """Take no further tasks."""
         self._started = False
-        self._here.queue.clear()
+        self._turns.clear()
 
     def _run(
-        self,
-        here: _Thread,
-        record: TaskRecord,
-        attempt: int,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, record: TaskRecord, attempt: int, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        # An app that the body calls may be waited for there, so it runs inside; what the report sets free waits.
-        here.draining = False
         began = time()
-        outcome = run_attempt(self, record, attempt, func, args, kwargs)
-        here.draining = True
+        with self._turns.inside():
+            outcome = run_attempt(self, record, attempt, func, args, kwargs)
         del func, args, kwargs
         self.emit(end_of_try(record, attempt, outcome, began, time()))
         self.report([(record, attempt, outcome)])

@@ -246,7 +246,9 @@ def _path(name: str, value: Any) -> str:
 
 
 def _usage(name: str, value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value <= 3:
+    if not isinstance(value, int):
+        raise _bad(name, value, "0 to 3; nothing is ever sent")
+    if not 0 <= value <= 3:
         raise ConfigurationError(f"Config: {name} is {value!r}, it must be 0 to 3; nothing is ever sent")
     return value
 

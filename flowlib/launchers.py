@@ -51,13 +51,14 @@ class Launcher(RepresentationMixin, ABC):
         self.debug = debug
 
     @abstractmethod
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """Shell text that runs ``command`` on the block's nodes and waits for all of them.
 
         Args:
             command: Shell command line.
             tasks_per_node: Copies of it on each node.
             nodes_per_block: Nodes.
+            script_dir: Where scripts belong, for launchers that write some; flowlib's own need none.
         """
 
 
@@ -67,7 +68,7 @@ class SimpleLauncher(Launcher):
     For blocks of one node, and for commands that spread themselves.
     """
 
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """The command itself; see ``Launcher``."""
         if nodes_per_block > 1:
             logger.warning("SimpleLauncher runs its command on the first of %d nodes only", nodes_per_block)
@@ -90,7 +91,7 @@ class WrappedLauncher(Launcher):
         super().__init__(debug)
         self.prepend = prepend
 
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """The command with the text in front; see ``Launcher``."""
         if nodes_per_block > 1:
             logger.warning("WrappedLauncher runs its command on the first of %d nodes only", nodes_per_block)
@@ -112,7 +113,7 @@ class SingleNodeLauncher(Launcher):
         super().__init__(debug)
         self.fail_on_any = fail_on_any
 
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """The copies as a piece of bash; see ``Launcher``."""
         copies = tasks_per_node * nodes_per_block
         export = "export CORES=$(getconf _NPROCESSORS_ONLN)"
@@ -202,10 +203,10 @@ class ContainerLauncher(Launcher):
         self.engine = engine
         self.options = options
 
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """The inner launcher's text for the command in the container; see ``Launcher``."""
         start = ENGINES[self.engine].format(image=shlex.quote(self.container), options=spaced(self.options))
-        return self.launcher(f"{start} /bin/sh -c {shlex.quote(command)}", tasks_per_node, nodes_per_block)
+        return self.launcher(f"{start} /bin/sh -c {shlex.quote(command)}", tasks_per_node, nodes_per_block, script_dir)
 
 
 def spaced(text: str) -> str:

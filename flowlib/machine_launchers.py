@@ -28,7 +28,7 @@ class SpreadLauncher(Launcher):
     def program(self, copies: int, tasks_per_node: int, nodes: int) -> str:
         """The program and its options, without ``overrides`` and without what it starts."""
 
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """The program's command line, whose exit code is that of the text; see ``Launcher``."""
         program = self.program(tasks_per_node * nodes_per_block, tasks_per_node, nodes_per_block)
         return "\n".join([*self._setup(tasks_per_node), *self._said(program), self._line(program, command)])
@@ -90,7 +90,7 @@ class SrunMPILauncher(Launcher):
         super().__init__(debug)
         self.overrides = overrides
 
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """The copies as a piece of bash; see ``Launcher``."""
         copies = tasks_per_node * nodes_per_block
         lines = [
@@ -244,7 +244,7 @@ class GnuParallelLauncher(_HostsLauncher):
     def __init__(self, debug: bool = True) -> None:
         super().__init__("", debug)
 
-    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int) -> str:
+    def __call__(self, command: str, tasks_per_node: int, nodes_per_block: int, script_dir: str = "") -> str:
         """The copies as a piece of bash; see ``Launcher``."""
         program = self.program(tasks_per_node * nodes_per_block, tasks_per_node, nodes_per_block)
         copy = shlex.quote(f"/bin/bash -c {shlex.quote(command)}")

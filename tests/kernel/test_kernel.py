@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gc
+import inspect
 import os
 import sys
 import threading
@@ -193,6 +194,42 @@ class Scripted(FlowlibExecutor):
 
     def shutdown(self) -> None:
         """Nothing to end."""
+
+
+class AtOnce(FlowlibExecutor):
+    """Runs a task where it is submitted, and gives a future that is done."""
+
+    label = "at once"
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def submit(self, func: Any, resource_specification: Any, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it."""
+        future: Future[Any] = Future()
+        future.set_result(func(*args, **kwargs))
+        return future
+
+    def shutdown(self) -> None:
+        """Nothing to end."""
+
+
+def test_chains_do_not_nest_in_executors_that_are_done_at_once(make_kernel: MakeKernel) -> None:
+    """A long chain on an executor whose futures are done at submit needs no more stack than a short one."""
+    kernel = make_kernel(executors=[AtOnce()])
+    start: Future[int] = Future()
+
+    def depth(x: int) -> int:
+        return len(inspect.stack())
+
+    last: Future[int] = start
+    links = []
+    for _ in range(200):
+        last = kernel.submit(depth, [last])
+        links.append(last)
+    start.set_result(0)
+    depths = {link.result(DEADLINE) for link in links[1:]}
+    assert len(depths) == 1
 
 
 def test_losses_have_their_own_budget(make_kernel: MakeKernel) -> None:
