@@ -164,6 +164,16 @@ class FlowlibExecutor(RepresentationMixin, ABC):
                 specification, f"{type(self).__name__} ({self.label}) takes no resource specification"
             )
 
+    def validate_walltime(self, walltime: float) -> None:
+        """Refuse, at submit, a task that could never have the time that it has declared.
+
+        Args:
+            walltime: Seconds.
+
+        Raises:
+            InvalidResourceSpecification: Names both times.
+        """
+
     def monitor_resources(self) -> bool:
         """Whether resource use of its tasks can be sampled."""
         return False

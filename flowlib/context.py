@@ -31,7 +31,8 @@ class TaskContext:
         app: The app's name.
         executor: Label of the executor.
         worker_rank: The worker's number on its node; None in the driver's own process.
-        deadline: When its walltime is over, on the clock of ``time.monotonic()``; None for no limit.
+        deadline: When its walltime is over, or its batch job's if that is earlier, on the clock of
+            ``time.monotonic()``; None for no limit.
         cores: CPUs that the task may use.
         gpus: Accelerators that the task may use.
         memory: Bytes that it has asked for; None if it did not.
@@ -83,7 +84,7 @@ class TaskContext:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds until the walltime is over, never below 0; None for no limit."""
+        """Seconds until the task's walltime is over, or its batch job's, never below 0; None for no limit."""
         return None if self.deadline is None else max(0.0, self.deadline - monotonic())
 
     @property

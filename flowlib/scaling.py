@@ -139,12 +139,14 @@ class BlockLoad:
         slots: Their workers.
         running: Tasks they have.
         idle: Seconds since one of them had a task; 0 while one has.
+        leaving: How many of the workers are about to leave, because their job ends or they drain.
     """
 
     managers: int = 0
     slots: int = 0
     running: int = 0
     idle: float = 0.0
+    leaving: int = 0
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,7 @@ class Block:
         came: Whether a manager of it ever registered.
         managers: Its live managers.
         slots: Workers of its live managers.
+        leaving: How many of these are about to leave.
         idle: Seconds since its managers had a task.
         running: Tasks that its managers have.
         lost: Time since which it has no manager any more; None while it has, or never had.
@@ -212,6 +215,7 @@ class Block:
     came: bool = False
     managers: int = 0
     slots: int = 0
+    leaving: int = 0
     idle: float = 0.0
     running: int = 0
     lost: float | None = None
@@ -220,6 +224,11 @@ class Block:
     fault: bool = False
     told: float = 0.0
     why: str = ""
+
+    @property
+    def useful(self) -> bool:
+        """Whether it is to stay, or may come: neither told to end nor about to end by itself."""
+        return not self.ending and not 0 < self.slots <= self.leaving
 
 
 class Scaler:
@@ -355,7 +364,7 @@ class Scaler:
             self._halted = True
             return Decision(cancel=tuple(cancel), give_up=blame, failed=tuple(self._failures))
         outstanding = load.queued + load.running + load.extra
-        useful = [b for b in self.blocks.values() if not b.ending]
+        useful = [b for b in self.blocks.values() if b.useful]
         start = self._wanted(outstanding, useful, now)
         start = self._allowed(start, now, wakes)
         drain: list[str] = []
@@ -379,10 +388,11 @@ class Scaler:
                     self.registered(block.id, now)
                 block.managers, block.slots = seen.managers, seen.slots
                 block.idle, block.running, block.lost = seen.idle, seen.running, None
+                block.leaving = seen.leaving
                 if seen.managers >= self.settings.nodes_per_block or seen.slots > self._per_block:
                     self._per_block = max(1, seen.slots)
             else:
-                block.managers, block.slots, block.idle, block.running = 0, 0, 0.0, 0
+                block.managers, block.slots, block.leaving, block.idle, block.running = 0, 0, 0, 0.0, 0
                 if block.came and block.lost is None:
                     block.lost = now
 
@@ -462,7 +472,7 @@ class Scaler:
         if not block.came:
             return self._per_block
         arriving = 0 < block.managers < self.settings.nodes_per_block and now - block.since < ARRIVAL
-        return max(block.slots, self._per_block) if arriving else block.slots
+        return (max(block.slots, self._per_block) if arriving else block.slots) - block.leaving
 
     def _allowed(self, start: int, now: float, wakes: list[float]) -> int:
         """That many blocks as far as limits allow."""

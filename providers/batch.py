@@ -30,7 +30,7 @@ from flowlib.launchers import Launcher, check_launcher
 from flowlib.providers.base import ExecutionProvider, RemoteSide, check_blocks, safe_name
 from flowlib.providers.dialect import Dialect, Order, QueryFailed, Refusal, Reply, Seen
 from flowlib.providers.transport import LocalTransport, Transport
-from flowlib.providers.watched_init import watched
+from flowlib.providers.watched_init import NOTE_START, watched
 from flowlib.representation import RepresentationMixin
 from flowlib.units import parse_time
 
@@ -164,6 +164,7 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
             "trap 'exit 143' TERM",
             f"export JOBNAME={shlex.quote(order.name)}",
             *self.dialect.environment(order),
+            NOTE_START,
             *watched(self.worker_init),
             "",
             self.launcher(command, order.tasks_per_node, order.nodes),

@@ -14,6 +14,7 @@ A job looks like this; all of it but the workers' own sessions is one process gr
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import shlex
@@ -27,13 +28,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowlib.errors import ScriptPathError, SubmitException
+from flowlib.errors import ConfigurationError, ScriptPathError, SubmitException
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.launchers import Launcher, SingleNodeLauncher, check_launcher
 from flowlib.providers import trees
 from flowlib.providers.base import ExecutionProvider, check_blocks, safe_name
-from flowlib.providers.watched_init import watched
+from flowlib.providers.watched_init import NOTE_START, watched
 from flowlib.representation import RepresentationMixin
+from flowlib.units import parse_time
 
 TERM_WAITS = (0.05, 0.2, 0.75)
 """When a job is cancelled, seconds after each SIGTERM; then follows SIGKILL.
@@ -47,7 +49,7 @@ ORPHAN_GRACE = 2
 # it survive the signal that it sends.
 _GUARD = """\
 {{
-    read -r -u {lifeline}
+    read -r {limit}-u {lifeline}
     trap '' TERM
     kill -TERM -- -$$
     sleep {grace}
@@ -77,6 +79,8 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
             command in it fails, unless it says ``set -e``; if no manager comes up, the report names these commands.
         cmd_timeout: Most seconds to wait for a cancelled job to be gone.
         parallelism: Slots per unfinished task to aim for, from 0 to 1.
+        walltime: Time limit of a block: "01:30:00", "2h", or seconds; None for no limit. It is ended then, as a
+            scheduler would do; its workers know, and end in good order before.
 
     Raises:
         ConfigurationError: A number makes no sense.
@@ -103,6 +107,7 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         worker_init: str = "",
         cmd_timeout: float = 30,
         parallelism: float = 1,
+        walltime: Any = None,
     ) -> None:
         if max_blocks is None:
             # Numbers of a wrong type are for the check below.
@@ -123,6 +128,11 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         self.worker_init = worker_init
         self.cmd_timeout = cmd_timeout
         self.parallelism = parallelism
+        self.walltime = walltime
+        try:
+            self.walltime_s = None if walltime is None else parse_time(walltime, "LocalProvider(walltime=...)")
+        except (TypeError, ValueError) as e:
+            raise ConfigurationError(str(e)) from e
         self.script_dir: str | None = None
         self.cores_per_node: int | None = None
         self.mem_per_node: float | None = None
@@ -148,6 +158,8 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         """The script of a job; see ``ExecutionProvider.render_script``."""
         # With a trap, bash lets the running command end before it acts on a SIGTERM to the whole group.
         lines = ["#!/usr/bin/env bash", f"export JOBNAME={shlex.quote(job_name)}", "trap 'exit 143' TERM"]
+        if self.walltime_s is not None:
+            lines.append(NOTE_START)
         lines += watched(self.worker_init)
         lines.append(self.launcher(command, tasks_per_node, self.nodes_per_block))
         return "\n".join(lines) + "\n"
@@ -172,7 +184,8 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         lifeline = _lifeline.hold()
         alive_read, alive_write = os.pipe()
         try:
-            guard = _GUARD.format(lifeline=lifeline, alive=alive_write, grace=ORPHAN_GRACE)
+            limit = "" if self.walltime_s is None else f"-t {math.ceil(self.walltime_s)} "
+            guard = _GUARD.format(lifeline=lifeline, alive=alive_write, grace=ORPHAN_GRACE, limit=limit)
             with open(f"{script}.out", "wb") as out, open(f"{script}.err", "wb") as err:
                 process = subprocess.Popen(
                     [bash, "--noprofile", "--norc", "-c", guard, "flowlib-block", bash, script],
@@ -190,7 +203,8 @@ class LocalProvider(RepresentationMixin, ExecutionProvider):
         finally:
             os.close(alive_write)
         status = JobStatus(JobState.RUNNING, None, None, f"{script}.out", f"{script}.err", script)
-        self._jobs[str(process.pid)] = _Job(process, script, alive_read, status)
+        over = math.inf if self.walltime_s is None else time.monotonic() + math.ceil(self.walltime_s)
+        self._jobs[str(process.pid)] = _Job(process, script, alive_read, status, over)
         return str(process.pid)
 
     def status(self, job_ids: Sequence[object]) -> list[JobStatus]:
@@ -256,6 +270,7 @@ class _Job:
         script: What it runs.
         alive: Read end of the pipe that closes when the guard ends; -1 once that was seen.
         status: What is known.
+        over: When it is ended at its walltime.
         cancelled: Whether it was told to end.
     """
 
@@ -263,6 +278,7 @@ class _Job:
     script: str
     alive: int
     status: JobStatus
+    over: float = math.inf
     cancelled: bool = False
 
     def ended(self) -> bool:
@@ -280,6 +296,8 @@ class _Job:
         self.alive = -1
         _lifeline.release()
         state, message = _meaning(code, self.cancelled)
+        if state is JobState.FAILED and time.monotonic() >= self.over:
+            state, message = JobState.TIMEOUT, "it was ended at its walltime"
         old = self.status
         self.status = JobStatus(state, message, code, old.stdout_path, old.stderr_path, old.script_path)
 

@@ -12,6 +12,9 @@ from itertools import islice
 MARK = "flowlib: worker_init: "
 """Start of a note."""
 
+NOTE_START = "export FLOWLIB_JOB_STARTED=$(date +%s)"
+"""Line of a job script, before ``worker_init``, that notes when the job started: its walltime is counted from there."""
+
 _MOST_NOTES = 5
 _MOST_LINES = 10_000
 

@@ -122,6 +122,11 @@ class Avoidance:
         self.keys.remove((task.task, task.attempt))
         return task
 
+    def tasks(self) -> list[Task]:
+        """All that wait, in no order."""
+        every = (task for group in self._groups.values() for task in group.tasks)
+        return [task for task in every if (task.task, task.attempt) in self.keys]
+
     def expired(self, now: float) -> list[Group]:
         """Those that have waited for too long; the time of a group begins when it is first seen here."""
         return [group for group in self.groups() if group.is_over(now)]

@@ -47,6 +47,7 @@ class Block(msgspec.Struct, kw_only=True):
         object_threshold: Bytes from which on results are stored; 0 for never.
         object_memory: Bytes that stored objects may take of memory; 0 for a part of what there is.
         object_directory: Where more than that goes; "" for the usual temporary directory.
+        walltime: Seconds from the job's start after which it is ended; None for no limit that the driver knows of.
         drain_period: Seconds after which a manager takes no more tasks.
         address_probe_timeout: Seconds to find an address that answers.
         debug: Whether to log more.
@@ -85,6 +86,7 @@ class Block(msgspec.Struct, kw_only=True):
     object_threshold: int = 0
     object_memory: int = 0
     object_directory: str = ""
+    walltime: float | None = None
     drain_period: float | None = None
     address_probe_timeout: float = 30
     debug: bool = False

@@ -12,10 +12,12 @@ is nowhere is dropped, so the driver gets one answer per attempt.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from typing import Any, NamedTuple
 
 from flowlib.executors.high_throughput.avoidance import Group
+from flowlib.executors.high_throughput.endings import LOOK, Endings, limit_of
 from flowlib.executors.high_throughput.managers import NOWHERE, Key, Manager
 from flowlib.executors.high_throughput.messages import Needs, Register, Result, Status, Task
 from flowlib.executors.high_throughput.packing import Lane, Packing
@@ -23,6 +25,7 @@ from flowlib.executors.high_throughput.ranks import Ranks
 from flowlib.executors.high_throughput.taskqueue import TaskQueue
 
 _WITHDRAWN = int(Status.WITHDRAWN)
+_WHOLE = (int(Status.OK), int(Status.STORED))
 _REMEMBERED = 1000
 MOST_SPARED = 10
 """Losses of managers that cost a task nothing because it had not begun. Were there more, it could be their cause."""
@@ -113,7 +116,8 @@ class Dispatcher:
         self.dropped = 0
         self._gone: dict[str, Manager] = {}
         self._queue = TaskQueue()
-        self._packing = Packing()
+        self._endings = Endings()
+        self._packing = Packing(self._endings)
         # Tasks that were taken out of the queue, in all: who waits in ``_packing`` has a turn by this count.
         self._taken = 0
         self._at: dict[Key, Manager] = {}
@@ -147,13 +151,22 @@ class Dispatcher:
                 self.dropped += 1
             elif task.needs is None or not task.needs.resources:
                 put(task, key)
-                if task.needs is not None and task.needs.near and not task.needs.avoid:
-                    self._near.append(task)
+                if task.needs is not None:
+                    self._note(task, task.needs)
             elif key in self._packing.keys:
                 self.dropped += 1
             else:
                 ahead = self._queue.early if task.early else self.waiting
                 self._packing.put(task, self._taken + ahead, self.managers.values())
+                self._note(task, task.needs)
+
+    def _note(self, task: Task, needs: Needs) -> None:
+        """Note what a new task wishes beside resources."""
+        if needs.near and not needs.avoid and not needs.resources:
+            self._near.append(task)
+        limit = limit_of(needs)
+        if limit is not None:
+            self._endings.declare(limit)
 
     def _put_back(self, tasks: Sequence[Task]) -> None:
         """Queue tasks before all others of their priority, in this order."""
@@ -169,11 +182,27 @@ class Dispatcher:
     @property
     def has_fresh(self) -> bool:
         """Whether requests have come that ``impossible`` has not looked at."""
-        return self._packing.fresh
+        return self._packing.fresh or self._endings.fresh
 
     def impossible(self) -> list[tuple[Task, tuple[str, Any, Any]]]:
         """Take out tasks that ask for more than any manager has: with the resource, the amount, the most there is."""
-        return self._packing.impossible(self.managers.values())
+        found = self._packing.impossible(self.managers.values())
+        return found + self._too_long() if self._endings.fresh else found
+
+    def _too_long(self) -> list[tuple[Task, tuple[str, Any, Any]]]:
+        """Take out tasks that declare to take longer than any manager lives."""
+        found: list[tuple[Task, tuple[str, Any, Any]]] = []
+        for task in (*self._queue.tasks(), *self._queue.avoiding.tasks(), *self._packing.tasks()):
+            limit = limit_of(task.needs)
+            there = self._endings.impossible(limit)
+            if there is not None:
+                found.append((task, ("walltime", limit, there)))
+        keys = [(task.task, task.attempt) for task, _ in found]
+        self._queue.withdraw(keys)
+        self._packing.withdraw(keys)
+        self._taken += len(keys)
+        self._endings.refused()
+        return found
 
     def held(self) -> list[Key]:
         """All attempts that are here or at managers."""
@@ -221,6 +250,7 @@ class Dispatcher:
             self._over.pop(known, None)
             self._dirty.discard(known)
             self._packing.gone(known)
+            self._endings.gone(known, ())
             for key, task in known.running.items():
                 if key in reported:
                     manager.running[key] = task
@@ -244,9 +274,13 @@ class Dispatcher:
         manager.ghosts = {key for key in reported if key not in manager.running}
         for key in needs.keys() & reported:
             manager.hold_given(key, needs[key])
-        self.managers[name] = manager
-        self._dirty.add(manager)
+        self._enter(manager)
         return Registration(manager, lost, sorted(manager.ghosts))
+
+    def _enter(self, manager: Manager) -> None:
+        self.managers[manager.name] = manager
+        self._dirty.add(manager)
+        self._endings.come(manager, self.managers.values())
 
     def revive(self, name: str, now: float) -> Registration | None:
         """A manager that was given up is heard of again; None if nothing is remembered of it."""
@@ -260,9 +294,8 @@ class Dispatcher:
             if holding is not None:
                 manager.hold_again(key, holding)
         manager.known = gone.known
-        manager.draining, manager.held = gone.draining, gone.held
-        self.managers[name] = manager
-        self._dirty.add(manager)
+        manager.draining, manager.held, manager.end = gone.draining, gone.held, gone.end
+        self._enter(manager)
         return Registration(manager, Losses([], []), sorted(manager.ghosts))
 
     def lose(self, name: str, *, for_good: bool = False, answered: bool = False) -> Losses:
@@ -283,6 +316,7 @@ class Dispatcher:
         self._over.pop(manager, None)
         self._dirty.discard(manager)
         self._packing.gone(manager)
+        self._endings.gone(manager, self.managers.values())
         losses, again = self._judge(manager, set() if answered else manager.may_have_begun(), for_good)
         for key in manager.running:
             self._forget(key)
@@ -403,6 +437,7 @@ class Dispatcher:
     def forget_functions(self, functions: Iterable[int]) -> None:
         """These functions are not used any more."""
         gone = set(functions)
+        self._endings.forget(gone)
         for manager in self.managers.values():
             manager.known -= gone
 
@@ -420,7 +455,7 @@ class Dispatcher:
         Returns:
             What the driver is to be told. Tasks that were given back without being cancelled are queued again.
         """
-        at = self._at
+        at, floor = self._at, self._endings.floor
         accepted: list[Result] = []
         returned: list[Task] = []
         seconds, timed = 0.0, 0
@@ -436,8 +471,8 @@ class Dispatcher:
                 manager.ended(key)
             if manager is not last:
                 self._dirty.add(manager)
-                if last is not None and not last.used:
-                    last.idle_since = now
+                if last is not None:
+                    last.rested(now)
                 last = manager
             if result.status == _WITHDRAWN and task.function != ADOPTED:
                 if not self._was_cancelled(key, manager):
@@ -447,16 +482,18 @@ class Dispatcher:
                 self._cancelling.discard(key)
                 self._stealing.discard(key)
             if result.started:
-                seconds += result.ended - result.started
+                took = result.ended - result.started
+                seconds += took
                 timed += 1
+                if took > floor:
+                    self._endings.learn(task.function, took, whole=result.status in _WHOLE)
             accepted.append(result)
         if self._spared:
             self._forgive(accepted)
         if last is not None:
             if timed:
                 last.learn(max(0.0, seconds), timed)
-            if not last.used:
-                last.idle_since = now
+            last.rested(now)
         if returned:
             self._put_back(returned)
         return accepted
@@ -493,11 +530,17 @@ class Dispatcher:
                 told.append(key)
         return told
 
-    def assign(self) -> list[Assignment]:
-        """Give waiting tasks to managers that can take more."""
+    def assign(self, now: float | None = None) -> list[Assignment]:
+        """Give waiting tasks to managers that can take more.
+
+        Args:
+            now: The time; None for about when it was told last. Matters only where managers have an end.
+        """
         self._refresh()
         queue, ranks = self._queue, self._ranks
         given: dict[Manager, tuple[list[Task], list[int]]] = {}
+        if self._endings.active:
+            self._assign_ending(given, self._endings.now if now is None else now)
         before = -1
         # Once for nearly all; tasks that avoid places and had to let more important ones go first get another turn.
         while before < 0 or (queue.avoiding.keys and ranks.available and self._taken > before):
@@ -541,6 +584,90 @@ class Dispatcher:
         if not queue and self._packing.active:
             self._pack(given)
 
+    def _assign_ending(self, given: dict[Manager, tuple[list[Task], list[int]]], now: float) -> None:
+        """Give tasks to managers that end soon, as far as they can end before; these can take nothing else."""
+        endings, packing = self._endings, self._packing
+        for manager in endings.review(now):
+            if packing.active:
+                packing.changed(manager)
+            self._place(manager)
+        if not endings.short or not endings.may_look() or not self.waiting:
+            return
+        turn = self._pack(given) if packing.active else None
+        for manager in endings.by_left():
+            if manager.reserved:
+                continue
+            self._retry_at(manager, given)
+            started = self._taken
+            while True:
+                before = self._taken
+                passed = self._fill(manager, turn, given)
+                if turn is None or self._taken == before or manager.reserved:
+                    break
+                turn = self._pack(given)
+            if passed >= LOOK:
+                endings.found_nothing()
+            if passed and self._taken == started and manager.used < manager.slots:
+                # Those that have less time left would find nothing, either.
+                break
+
+    def _retry_at(self, manager: Manager, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
+        """Give tasks that avoid other places to a manager that ends soon."""
+        avoiding = self._queue.avoiding
+        for group in avoiding.groups() if avoiding.keys else ():
+            first = avoiding.first(group)
+            if first is None or manager.used >= manager.slots or not self._endings.fits(first, manager):
+                continue
+            if group.wish(self.managers.values())(manager):
+                group.since = None
+                task = avoiding.take(group)
+                self._queue.keys.discard((task.task, task.attempt))
+                self._hand(manager, task, task, given)
+
+    def _fill(self, manager: Manager, turn: int | None, given: dict[Manager, tuple[list[Task], list[int]]]) -> int:
+        """Give a manager that ends soon what fits, until ``turn``; returns how many were passed that do not fit."""
+        queue, endings, passed = self._queue, self._endings, 0
+        for room, fits in (
+            (manager.slots, partial(endings.fits, manager=manager)),
+            (manager.slots + manager.prefetch, partial(endings.fits_behind, manager=manager)),
+        ):
+            most = room - manager.used
+            if turn is not None:
+                most = min(most, turn - self._taken)
+            if most > 0 and queue:
+                tasks, looked = queue.pick(most, fits, LOOK)
+                passed = max(passed, looked)
+                for task in tasks:
+                    self._hand(manager, task, task, given)
+        self._place(manager)
+        return passed
+
+    def recall(self) -> list[tuple[Manager, list[Key]]]:
+        """Ask back tasks that have declared how long they take and have not begun where time becomes short.
+
+        Returns:
+            What to ask of whom; what comes back is queued again, in front.
+        """
+        asked: list[tuple[Manager, list[Key]]] = []
+        for manager in self._endings.short:
+            if len(manager.running) + manager.extra <= manager.slots:
+                continue
+            keys = [
+                key
+                for key, task in manager.running.items()
+                if limit_of(task.needs) is not None and key not in manager.begun
+                if key not in self._stealing and key not in self._cancelling
+            ]
+            if keys:
+                self._stealing.update(keys)
+                asked.append((manager, keys))
+        return asked
+
+    def useless(self) -> list[Manager]:
+        """Managers that end soon, have nothing to do, and are too short for all that waits; asked for at each tick."""
+        waiting = len(self._queue) + len(self._packing)
+        return self._endings.useless(waiting > 0) if self._endings.short else []
+
     def _assign_elsewhere(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> None:
         """Give out tasks that avoid places, as far as there is room elsewhere."""
         queue, ranks, avoiding = self._queue, self._ranks, self._queue.avoiding
@@ -583,6 +710,8 @@ class Dispatcher:
         for group in self._queue.avoiding.expired(now):
             self._queue.let_go(group)
         self._packing.relent(now)
+        if self._endings.active:
+            self._endings.relax()
 
     def _pack(self, given: dict[Manager, tuple[list[Task], list[int]]]) -> int | None:
         """Give out tasks that ask for resources, as far as it is their turn.
@@ -717,6 +846,8 @@ class Dispatcher:
             self._over[manager] = None
         else:
             self._over.pop(manager, None)
+        if manager.short:
+            self._endings.place(manager)
         self._ranks.place(manager)
 
     def steal(self) -> list[tuple[Manager, list[Key]]]:
@@ -781,6 +912,7 @@ class Dispatcher:
         self._queue.check_invariants()
         self._ranks.check_invariants()
         self._packing.check_invariants(self.managers.values())
+        self._endings.check_invariants(self.managers.values())
         assert not self._queue.keys & self._at.keys()
         assert not self._packing.keys.keys() & (self._at.keys() | self._queue.keys)
         assert sum(len(m.running) for m in self.managers.values()) == len(self._at)
@@ -795,6 +927,7 @@ class Dispatcher:
             assert manager in self._dirty or rank == self._ranks.rank_of(manager)
         for manager in self.managers.values():
             if manager not in self._dirty:
+                self._endings.check_place(manager)
                 assert manager.rank == self._ranks.rank_of(manager)
                 assert (manager in self._over) == (len(manager.running) + manager.extra > manager.slots)
             manager.check_invariants()
@@ -804,6 +937,14 @@ class Dispatcher:
         """Where an attempt is: its manager, its place in the queue from 1 (0: far back), or None if it is not here."""
         manager = self._at.get(key)
         return manager if manager is not None else self._queue.position(key)
+
+    def lack_of_time(self, key: Key) -> tuple[float, bool, float] | None:
+        """What a waiting task takes longer than: see ``Endings.lack``. None if time is not what it lacks."""
+        if not self._endings.short:
+            return None
+        waiting = (*self._queue.tasks(), *self._packing.tasks())
+        task = next((task for task in waiting if (task.task, task.attempt) == key), None)
+        return None if task is None else self._endings.lack(task, self.managers.values())
 
     def request(self, key: Key) -> tuple[Lane, int] | None:
         """The lane of a task that waits for room on a node, and its place there; None for others."""

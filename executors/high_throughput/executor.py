@@ -24,6 +24,7 @@ from flowlib.executors.high_throughput.manager_selector import ManagerSelector, 
 from flowlib.executors.high_throughput.needs import (
     check_fits,
     check_specification,
+    check_time,
     first_priority,
     needs_of,
     resources_of,
@@ -440,6 +441,14 @@ class HighThroughputExecutor(FlowlibExecutor):
                 check_fits(specification, session.fleet.shapes() or [self.expected], who)
             else:
                 check_fits(specification, [self.expected], who)
+
+    def validate_walltime(self, walltime: float) -> None:
+        """Refuse a task that has declared to take longer than a block has.
+
+        Raises:
+            InvalidResourceSpecification: It has; names both times.
+        """
+        check_time(walltime, self.provider, f"{type(self).__name__} ({self.label})")
 
     def validate_resource_spec(self, resource_specification: dict[str, Any]) -> None:
         """The name of ``validate_resources`` that scripts of the field call."""

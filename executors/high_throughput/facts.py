@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from flowlib.executors.high_throughput import affinity, allocation, node
+from flowlib.executors.high_throughput import affinity, allocation, lifetime, node
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.block import Block
 from flowlib.version import VERSION
@@ -31,6 +31,8 @@ class Facts:
         log: The manager's own.
         slots: How many workers there are to be.
         share: Bytes that a task may use which asks for no memory; None for no limit.
+        end: When the job ends; None if nobody says.
+        stop_at: When its tasks are ended because of that, Unix time; 0 for never.
 
     Raises:
         OSError: The names of the block's nodes cannot be read.
@@ -42,6 +44,10 @@ class Facts:
         self.name = uuid.uuid4().hex[:12]
         self.host = socket.gethostname()
         self._started = time.time()
+        self.end = lifetime.job_end(os.environ, block.walltime, self._started)
+        # Of this job only: a workflow that runs inside of a task has jobs of its own.
+        os.environ.pop(lifetime.STARTED, None)
+        self.stop_at = 0.0 if self.end is None else self.end.at - lifetime.margin(self.end.span)
         self.directory = os.path.join(os.path.abspath(block.logdir), self.name)
         self.log = os.path.join(self.directory, "manager.log")
         cpus = node.usable_cpus()
@@ -105,6 +111,8 @@ class Facts:
             shared_gpus=block.shared_accelerators,
             nodes=self._nodes,
             needs=list(needs),
+            left=max(0.0, self.stop_at - time.time()) if self.stop_at else None,
+            life=max(0.0, self.stop_at - self._started) if self.stop_at else 0.0,
         )
 
     def worker_setup(self, rank: int) -> m.WorkerSetup:
@@ -141,4 +149,5 @@ class Facts:
             launcher=block.mpi_launcher,
             flavours=self._flavours,
             large=block.object_threshold,
+            ends=self.stop_at,
         )

@@ -7,11 +7,13 @@ kept: the scaling loop must never wait.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 from flowlib.executors.high_throughput.capacity import slots_for
+from flowlib.executors.high_throughput.lifetime import ahead
 from flowlib.executors.high_throughput.messages import ManagerChanged, Register
 from flowlib.scaling import BlockLoad, Load
 
@@ -24,15 +26,17 @@ class Member:
         facts: Its registration.
         here: Whether it is connected now.
         quarantined: Whether it gets no tasks, because its host ruins them.
+        leaves_at: When it counts as leaving, because its job ends or it drains; by the monotonic clock.
     """
 
-    __slots__ = ("facts", "here", "number", "quarantined")
+    __slots__ = ("facts", "here", "leaves_at", "number", "quarantined")
 
     def __init__(self, number: int, facts: Register | None) -> None:
         self.number = number
         self.facts = facts
         self.here = False
         self.quarantined = False
+        self.leaves_at = math.inf
 
 
 class Fleet:
@@ -65,12 +69,16 @@ class Fleet:
             member = self.members[change.manager] = Member(next(self._numbers), change.details)
         elif change.details is not None:
             member.facts = change.details
+        if change.details is not None and change.details.left is not None:
+            member.leaves_at = time.monotonic() + change.details.left - ahead(change.details.life)
         if change.change == "registered":
             member.here = True
             self.blocks[change.block] = None
             member.quarantined = False
         elif change.change in ("lost", "drained", "rejected"):
             member.here = False
+        elif change.change == "draining":
+            member.leaves_at = -math.inf
         elif change.change in ("quarantined", "released"):
             member.quarantined = change.change == "quarantined"
         self.slots = sum(facts.slots for facts in self.working())
@@ -83,7 +91,12 @@ class Fleet:
 
     def working(self) -> list[Register]:
         """Those of them that get tasks."""
-        return [m.facts for m in list(self.members.values()) if m.here and not m.quarantined and m.facts is not None]
+        return [facts for facts, _ in self._working()]
+
+    def _working(self) -> list[tuple[Register, float]]:
+        """The same, with when they leave."""
+        every = list(self.members.values())
+        return [(m.facts, m.leaves_at) for m in every if m.here and not m.quarantined and m.facts is not None]
 
     def shapes(self) -> list[Register]:
         """Registrations of connected managers, one for each kind of node."""
@@ -143,10 +156,11 @@ class Fleet:
             extra: Slots that they take beyond one each.
         """
         blocks: dict[str, BlockLoad] = {}
-        busy = self._busy
-        for facts in self.working():
+        busy, now = self._busy, time.monotonic()
+        for facts, leaves_at in self._working():
             known = blocks.get(facts.block, BlockLoad())
             running, idle = busy.get(facts.block, (0, 0.0))
-            blocks[facts.block] = BlockLoad(known.managers + 1, known.slots + facts.slots, running, idle)
+            leaving = known.leaving + (facts.slots if now >= leaves_at else 0)
+            blocks[facts.block] = BlockLoad(known.managers + 1, known.slots + facts.slots, running, idle, leaving)
         running = min(outstanding, self._running)
         return Load(outstanding - running, running, blocks, extra if outstanding else 0)

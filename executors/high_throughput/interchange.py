@@ -187,6 +187,10 @@ class Interchange:
                 self._confirmed[name] = number
                 self._send(name, m.Confirmed(number))
         self._core.relent(now)
+        for manager, keys in self._core.recall():
+            self._send(manager.name, m.Cancel(keys))
+        for manager in self._core.useless():
+            self._drain(manager.name, "its job ends too soon for all that waits")
         if self._quarantined:
             self._release_if_needed()
         while self._begun and now >= self._begun[0][0] + _TOLD_AFTER:
@@ -584,7 +588,7 @@ class Interchange:
         core = self._core
         if core.has_fresh:
             self._refuse_impossible()
-        for assignment in core.assign():
+        for assignment in core.assign(now):
             if not self._hand_out(assignment):
                 core.cut(assignment)
         if not core.imbalanced:

@@ -67,6 +67,7 @@ _FAULTS = {
     Cause.WALLTIME: (Fault.WALLTIME, "the task outlived its walltime"),
     Cause.MEMORY: (Fault.MEMORY, "it used more memory than it may, and was killed"),
     Cause.CANCEL: (Fault.CANCEL, "the task was cancelled while it ran"),
+    Cause.END: (Fault.NODE, ""),
 }
 _MOST_MESSAGES = 100
 
@@ -95,6 +96,7 @@ class Manager:
         self._now = now = time.monotonic()
         self._contact = Contact(block, now)
         self._drain_at = None if block.drain_period is None else now + block.drain_period
+        self._stop_at = now + (facts.stop_at - time.time()) if facts.stop_at else None
         self._leave_at: float | None = None
         self._terminated = False
         self._watch_signals()
@@ -150,7 +152,15 @@ class Manager:
         connection, core, pool, contact = self._connection, self._core, self._pool, self._contact
         asleep_from = time.monotonic()
         objects_at = self._objects.wake_at()
-        due = (contact.check_at, core.wake_at(), core.tell_at, pool.wake_at(), self._leave_at, self._drain_at)
+        due = (
+            contact.check_at,
+            core.wake_at(),
+            core.tell_at,
+            pool.wake_at(),
+            self._leave_at,
+            self._drain_at,
+            self._stop_at,
+        )
         wake_at = min(at for at in (*due, objects_at) if at is not None)
         timeout = 0.0 if connection.readable() else max(0.0, wake_at - asleep_from)
         events = self._selector.select(timeout)
@@ -201,6 +211,9 @@ class Manager:
         if self._drain_at is not None and now >= self._drain_at:
             self._drain_at = None
             self._drain(f"its drain_period of {self._block.drain_period:g} s is over")
+        if self._stop_at is not None and now >= self._stop_at:
+            self._stop_at = None
+            self._stop()
         self._pool.tick(now, contact.threshold)
         self._objects.tick(now)
         self._core.tick(now)
@@ -243,6 +256,17 @@ class Manager:
             self._core.drain(self._now)
             self._withdraw(self._objects.waiting())
             self._tell(m.Drain(reason))
+
+    def _stop(self) -> None:
+        """The job is about to end: end what runs, before the scheduler does and nobody hears of it."""
+        end = self._facts.end
+        assert end is not None
+        spare = end.at - self._facts.stop_at
+        self._leave_at = self._now + 0.75 * spare
+        at = time.strftime("%H:%M:%S", time.localtime(end.at))
+        self._drain(f"its job ends at {at} by {end.source}")
+        self._reason = f"its job ends at {at} by {end.source}"
+        self._core.end_all(self._now, min(JOB_GRACE, 0.5 * spare))
 
     def _finish(self) -> None:
         """Kill what runs, say what is lost and goodbye."""
@@ -541,7 +565,7 @@ class Manager:
                     core.weighed(order.rank, processes.memory_of(worker.pid, order.limit), order.limit, self._now)
                 elif isinstance(order, Terminate):
                     fault, reason = _FAULTS[order.cause]
-                    pool.terminate(worker, Verdict(fault, reason, order.limit, order.used), order.grace)
+                    pool.terminate(worker, Verdict(fault, reason or self._reason, order.limit, order.used), order.grace)
                 else:
                     pool.kill(worker, Verdict(Fault.CANCEL, "its task was ended"))
 

@@ -193,6 +193,18 @@ class ManagerCore:
             if len(worker.hand) > 1:
                 self._revoke(worker, worker.hand[1].number, now)
 
+    def end_all(self, now: float, grace: float) -> None:
+        """End what runs, with SIGTERM and SIGKILL; it takes no more tasks, because the job ends.
+
+        Args:
+            now: Time.
+            grace: Seconds between the signals.
+        """
+        assert self.draining
+        for worker in self._workers.values():
+            if worker.hand and worker.hand[0].ending is None:
+                self._end_running(worker, worker.hand[0], Terminate(worker.rank, Cause.END, grace), now)
+
     def forget_functions(self, functions: Iterable[int]) -> None:
         """These functions are not used any more."""
         for function in functions:
@@ -528,7 +540,7 @@ class ManagerCore:
         if worker.state is State.ENDING or worker.state is State.RETIRING:
             # Its end is on the way, and answers the task.
             return
-        number = entry.number if how.cause is Cause.CANCEL else entry.number + 1
+        number = entry.number if how.cause in (Cause.CANCEL, Cause.END) else entry.number + 1
         if not self._revoke(worker, number, now):
             # What is behind it is taken back already.
             self._orders.append(Look(worker.rank))

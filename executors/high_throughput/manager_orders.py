@@ -36,6 +36,7 @@ class Cause(Enum):
     WALLTIME = "walltime"
     CANCEL = "cancel"
     MEMORY = "memory"
+    END = "end"
 
 
 class Terminate(NamedTuple):

@@ -46,6 +46,8 @@ class Manager:
         order: Where its block stands among all.
         rank: The group it stands in; see ``ranks``.
         reserved: It is kept for a task that asks for much; see ``packing``.
+        end: When its tasks must have ended, because its job ends; None for never.
+        short: It may have too little time left for something; see ``endings``.
     """
 
     __slots__ = (
@@ -56,6 +58,7 @@ class Manager:
         "cut",
         "draining",
         "duration",
+        "end",
         "extra",
         "facts",
         "ghosts",
@@ -69,6 +72,7 @@ class Manager:
         "rank",
         "reserved",
         "running",
+        "short",
         "slots",
     )
 
@@ -91,6 +95,8 @@ class Manager:
         self.held = False
         self.cut = False
         self.reserved = False
+        self.end = None if facts.left is None else now + facts.left
+        self.short = False
         self._pool = Pool(facts)
         self._holdings: dict[Key, Holding] = {}
         self.extra = 0
@@ -124,6 +130,11 @@ class Manager:
     def holding(self, key: Key) -> Holding | None:
         """What was put aside for a task."""
         return self._holdings.get(key)
+
+    def rested(self, now: float) -> None:
+        """Something ended: it may have nothing to do from now on."""
+        if not self.used:
+            self.idle_since = now
 
     def ended(self, key: Key) -> None:
         """A task is not here any more."""

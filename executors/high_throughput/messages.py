@@ -116,6 +116,7 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
         nodes: Names of the nodes that it has; set by the interchange.
         objects: Stored objects that it uses.
         near: The manager that has the largest of them, if one has; "" otherwise.
+        lasts: Seconds that it takes at most where it sees to that itself, as bash apps do; None for no limit.
     """
 
     priority: float = 0.0
@@ -130,6 +131,7 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
     nodes: list[str] | None = None
     objects: list[Object] | None = None
     near: str = ""
+    lasts: float | None = None
 
 
 class Function(msgspec.Struct, array_like=True):
@@ -390,6 +392,8 @@ class Register(msgspec.Struct, array_like=True, tag=20):
         shared_gpus: Whether accelerators go to tasks that ask for them, and not to workers.
         nodes: Names of the nodes that it has for MPI tasks.
         needs: What those of ``running`` were given that asked for resources, as ``(task, attempt, needs)``.
+        left: Seconds for which tasks may run until its job ends; None for no end.
+        life: What that was when it started.
     """
 
     protocol: int
@@ -415,6 +419,8 @@ class Register(msgspec.Struct, array_like=True, tag=20):
     shared_gpus: bool = False
     nodes: list[str] = []
     needs: list[tuple[int, int, Needs]] = []
+    left: float | None = None
+    life: float = 0.0
 
 
 class Registered(msgspec.Struct, array_like=True, tag=21):
@@ -592,6 +598,7 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
         launcher: What starts MPI programs; "" if its tasks start none.
         flavours: What ``mpiexec`` and ``mpirun`` are; see ``mpi_prefixes``.
         large: Bytes from which on a result is stored as an object; 0 for never.
+        ends: Unix time at which its tasks are ended, because the job ends; 0 for never.
     """
 
     rank: int
@@ -610,6 +617,7 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
     launcher: str = ""
     flavours: dict[str, str] = {}
     large: int = 0
+    ends: float = 0.0
 
 
 class Reserve(msgspec.Struct, array_like=True, tag=63):

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from flowlib.dataflow.tries import avoided
 from flowlib.errors import InvalidResourceSpecification
 from flowlib.executors.high_throughput.capacity import AMOUNTS, shortfall
+from flowlib.executors.high_throughput.lifetime import margin, usable
 from flowlib.executors.high_throughput.messages import Needs, Register
 from flowlib.suggest import closest
-from flowlib.units import format_size
+from flowlib.units import format_size, format_time
 
 if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
@@ -43,8 +44,10 @@ def needs_of(record: TaskRecord) -> Needs | None:
     Raises:
         InvalidResourceSpecification: It has two priorities.
     """
-    # A bash app stops its command itself, and tells what it printed.
-    walltime = None if record.app.kind == "bash" else record.walltime
+    walltime, lasts = record.walltime, None
+    if record.app.kind == "bash":
+        # It stops its command itself, and tells what it printed.
+        walltime, lasts = None, walltime
     asked = record.resource_specification.get("priority")
     own = record.options.priority
     if asked is not None and own is not None:
@@ -59,9 +62,9 @@ def needs_of(record: TaskRecord) -> Needs | None:
     firm = False
     if record.rare is not None and record.rare.tries:
         places, firm = avoided(record.rare.tries)
-    if walltime is None and not priority and not resources and not places:
+    if record.walltime is None and not priority and not resources and not places:
         return None
-    return Needs(priority, walltime, resources, avoid=places or None, firm=firm)
+    return Needs(priority, walltime, resources, avoid=places or None, firm=firm, lasts=lasts)
 
 
 def resources_of(specification: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -112,6 +115,21 @@ def check_specification(specification: Mapping[str, Any], who: str, labels: Iter
         )
 
 
+def check_time(walltime: float, provider: Any, who: str) -> None:
+    """Refuse a walltime that no block of this provider could hold, were it all for that task.
+
+    Raises:
+        InvalidResourceSpecification: Names both.
+    """
+    span = getattr(provider, "walltime_s", None)
+    if span and walltime > usable(span):
+        given = f"{type(provider).__name__}(walltime={getattr(provider, 'walltime', span)!r})"
+        raise InvalidResourceSpecification(
+            ["walltime"],
+            f"{lacking(who, 'walltime', walltime, usable(span))} ({given}, less {margin(span):g} s for ending)",
+        )
+
+
 def check_fits(specification: Mapping[str, Any], nodes: Iterable[Register], who: str) -> None:
     """Refuse what none of these nodes could hold if it were empty.
 
@@ -137,6 +155,11 @@ def lacking(who: str, name: str, amount: float, there: float) -> str:
     """
     if name in ("memory", "disk"):
         return f"the task asks for {format_size(amount)} of {name}, the largest node of {who} has {format_size(there)}"
+    if name == "walltime":
+        return (
+            f"the task's walltime of {format_time(amount)} is longer than the {format_time(there)} that a block of "
+            f"{who} has for tasks: give the task less, or the provider more"
+        )
     if name == "nodes":
         return f"the task asks for {amount:g} nodes, the largest block of {who} has {there:g}"
     hint = (

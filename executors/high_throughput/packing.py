@@ -19,10 +19,11 @@ from typing import Any
 
 from flowlib.executors.high_throughput.avoidance import Group, Places
 from flowlib.executors.high_throughput.capacity import shortfall, slots_for
+from flowlib.executors.high_throughput.endings import Endings, limit_of
 from flowlib.executors.high_throughput.managers import Key, Manager
 from flowlib.executors.high_throughput.messages import Task
 
-Shape = tuple[float, bool, tuple[tuple[str, Any], ...], Places, bool]
+Shape = tuple[float, bool, tuple[tuple[str, Any], ...], Places, bool, float | None]
 
 
 class Lane:
@@ -69,14 +70,18 @@ class Lane:
 class Packing:
     """All lanes.
 
+    Args:
+        endings: Knows which tasks can end before a manager does.
+
     Attributes:
         keys: The tasks that wait, with their lanes.
         fresh: Whether there are lanes that ``impossible`` has not looked at.
     """
 
-    __slots__ = ("_freed", "_lanes", "fresh", "keys")
+    __slots__ = ("_endings", "_freed", "_lanes", "fresh", "keys")
 
-    def __init__(self) -> None:
+    def __init__(self, endings: Endings) -> None:
+        self._endings = endings
         self.keys: dict[Key, Lane] = {}
         self.fresh = False
         self._lanes: dict[Shape, Lane] = {}
@@ -107,7 +112,8 @@ class Packing:
         needs = task.needs
         assert needs is not None and needs.resources
         places = tuple(needs.avoid or ())
-        shape = (needs.priority, task.early, tuple(sorted(needs.resources.items())), places, needs.firm)
+        amounts = tuple(sorted(needs.resources.items()))
+        shape = (needs.priority, task.early, amounts, places, needs.firm, limit_of(needs))
         lane = self._lanes.get(shape)
         if lane is None:
             avoids = Group(places, needs.firm, needs.priority) if places else None
@@ -158,9 +164,14 @@ class Packing:
 
     def find(self, lane: Lane, managers: Iterable[Manager]) -> Manager | None:
         """A manager with room for the first of a lane: the one that it fills best among a few."""
-        suits = lane.wish(managers)
+        suits, fits = lane.wish(managers), self._endings.fits
+        first = lane.waiting[0][1]
         if lane.reserved is not None:
-            if not lane.reserved.open or (suits is not None and not suits(lane.reserved)):
+            if (
+                not lane.reserved.open
+                or (suits is not None and not suits(lane.reserved))
+                or not fits(first, lane.reserved)
+            ):
                 self.release(lane)
             elif lane.reserved.room_for(lane.asked):
                 return lane.reserved
@@ -168,7 +179,7 @@ class Packing:
         best: Manager | None = None
         least, seen = 0, 0
         for manager in [*lane.open]:
-            if suits is not None and not suits(manager):
+            if (suits is not None and not suits(manager)) or not fits(first, manager):
                 continue
             if manager.reserved or not manager.open or not manager.room_for(lane.asked):
                 if not manager.reserved:
@@ -224,7 +235,7 @@ class Packing:
             m
             for m in every
             if m.open and not m.reserved and over >= m.slots and not shortfall(lane.asked, m.facts)
-            if suits is None or suits(m)
+            if (suits is None or suits(m)) and self._endings.fits(lane.waiting[0][1], m)
         ]
         if not able:
             return None
@@ -257,6 +268,11 @@ class Packing:
                     found.append((task, nearest))
             self.withdraw([(task.task, task.attempt) for _, task in lane.waiting])
         return found
+
+    def tasks(self) -> list[Task]:
+        """All that wait, in no order."""
+        every = (task for lane in self._lanes.values() for _, task in lane.waiting)
+        return [task for task in every if (task.task, task.attempt) in self.keys]
 
     def request(self, key: Key) -> tuple[Lane, int] | None:
         """Where a task waits: its lane, and its place there from 1; None if it does not wait here."""

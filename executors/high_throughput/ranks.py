@@ -52,7 +52,7 @@ class Ranks:
     def rank_of(self, manager: Manager) -> int:
         """The rank that a manager should have now."""
         used, slots = manager.used, manager.slots
-        if used >= slots + manager.prefetch or not manager.open or manager.reserved:
+        if used >= slots + manager.prefetch or not manager.open or manager.reserved or manager.short:
             return NOWHERE
         if used < slots:
             if self._selector == "block":

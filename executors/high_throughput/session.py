@@ -409,6 +409,7 @@ class Session:
             "object_threshold": executor.object_threshold or 0,
             "object_memory": executor.object_memory or 0,
             "object_directory": executor.object_directory or "",
+            "walltime": getattr(executor.provider, "walltime_s", None) or None,
             "drain_period": executor.drain_period,
             "address_probe_timeout": executor.address_probe_timeout or 30,
             "debug": executor.worker_debug,

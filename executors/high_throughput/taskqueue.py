@@ -11,7 +11,7 @@ avoid the places where they failed stand beside the queue until they find anothe
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import chain, islice
 
@@ -102,6 +102,56 @@ class TaskQueue:
             fifo.clear()
             ranked.clear()
         return taken
+
+    def pick(self, most: int, fits: Callable[[Task], bool], looks: int) -> tuple[list[Task], int]:
+        """Take out the first tasks that fit, in their order.
+
+        Args:
+            most: How many at most.
+            fits: Says which do.
+            looks: How many that do not are passed at most; they keep their places.
+
+        Returns:
+            The tasks, and how many were passed.
+        """
+        keys, early, fifo, ranked = self.keys, self._early, self._fifo, self._ranked
+        taken: list[Task] = []
+        passed_early: list[Task] = []
+        passed_fifo: list[Task] = []
+        passed_ranked: list[tuple[float, int, Task]] = []
+        passed = 0
+        while len(taken) < most and passed < looks:
+            usual = early or fifo
+            if ranked and (ranked[0][0] < 0 or not usual):
+                entry = heappop(ranked)
+                task, aside = entry[2], None
+            elif usual:
+                entry, aside = None, passed_early if usual is early else passed_fifo
+                task = usual.popleft()
+            else:
+                break
+            key = (task.task, task.attempt)
+            if key not in keys:
+                continue
+            if fits(task):
+                keys.remove(key)
+                taken.append(task)
+                continue
+            passed += 1
+            if entry is not None:
+                passed_ranked.append(entry)
+            elif aside is not None:
+                aside.append(task)
+        early.extendleft(reversed(passed_early))
+        fifo.extendleft(reversed(passed_fifo))
+        for entry in passed_ranked:
+            heappush(ranked, entry)
+        return taken, passed
+
+    def tasks(self) -> list[Task]:
+        """All that wait but those that avoid places, in no order."""
+        places = chain(self._early, self._fifo, (entry[2] for entry in self._ranked))
+        return [task for task in places if (task.task, task.attempt) in self.keys]
 
     def withdraw(self, keys: Iterable[Key]) -> None:
         """Take out tasks that are in the queue."""

@@ -36,8 +36,8 @@ def describe(
 
     Returns:
         ``attempts``: for each attempt None, ``{"position": place in the queue}``, or ``{"manager", "host", "begun",
-        "since", "crowded"}``; with ``position`` are ``asks`` and ``why`` if it waits for room on a node. The rest are
-        numbers of managers, workers and tasks.
+        "since", "crowded"}``; with ``position`` are ``asks`` and ``why`` if it waits for room on a node, and ``time``,
+        which is what ``Endings.lack`` says, if it waits for time. The rest are numbers of managers, workers and tasks.
     """
     managers = list(core.managers.values())
     there = [one for one in managers if one.open]
@@ -58,9 +58,9 @@ def _attempt(core: Dispatcher, key: Key, since: float | None) -> dict[str, Any] 
     place = core.place(key)
     if place is None:
         request = core.request(key)
-        return None if request is None else _request(core, *request)
+        return None if request is None else {**_request(core, *request), **_lack(core, key)}
     if isinstance(place, int):
-        return {"position": place}
+        return {"position": place, **_lack(core, key)}
     begun = key in place.begun
     return {
         "manager": place.name,
@@ -69,6 +69,11 @@ def _attempt(core: Dispatcher, key: Key, since: float | None) -> dict[str, Any] 
         "since": since,
         "crowded": len(place.running) + place.extra > place.slots,
     }
+
+
+def _lack(core: Dispatcher, key: Key) -> dict[str, Any]:
+    lack = core.lack_of_time(key)
+    return {} if lack is None else {"time": lack}
 
 
 def _request(core: Dispatcher, lane: Lane, position: int) -> dict[str, Any]:
@@ -116,6 +121,9 @@ def place_of(label: str, told: Mapping[str, Any], index: int, blocks: Mapping[st
         if attempt["begun"]:
             return Place(Reason.RUNNING, at, attempt["since"])
         return Place(Reason.CAPACITY if attempt["crowded"] else Reason.DISPATCH, {**figures, **at})
+    if attempt.get("time") and told["managers"]:
+        takes, declared, left = attempt["time"]
+        return Place(Reason.WALLTIME, {**figures, "takes": takes, "declared": declared, "left": left})
     if "asks" in attempt and told["managers"]:
         wanted = {name: attempt[name] for name in ("asks", "position", "why")}
         return Place(Reason.NO_FIT, {"executor": label, **wanted})

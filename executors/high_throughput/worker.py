@@ -92,6 +92,8 @@ class Worker:
         self._task = (-1, -1)
         self._armed = False
         self._walltime = 0.0
+        # When the job's tasks are ended, by the monotonic clock.
+        self._ends: float | None = None
         self._wear: Wear | None = None
 
     # ----------------------------------------------------------------------------------------------------------- life
@@ -130,6 +132,9 @@ class Worker:
     def _settle(self, setup: m.WorkerSetup) -> None:
         """Become what the manager says."""
         os.environ.update(setup.environment)
+        if setup.ends:
+            self._ends = monotonic() + setup.ends - time()
+            os.environ["FLOWLIB_DEADLINE"] = f"{setup.ends:.3f}"
         known = set(sys.path)
         sys.path.extend(directory for directory in setup.sys_path if directory not in known)
         self._own_cpus = setup.cores
@@ -286,7 +291,9 @@ class Worker:
         """Run a task's function as the task wants it."""
         needs = task.needs
         walltime = None if needs is None else needs.walltime
-        deadline = None if walltime is None else monotonic() + walltime
+        deadline = self._ends
+        if walltime is not None:
+            deadline = monotonic() + walltime if deadline is None else min(deadline, monotonic() + walltime)
         rank, cores, gpus, memory = self._rank, self._cores, self._gpus, None
         if needs is not None and needs.resources:
             cores = needs.resources.get("cores", cores)
@@ -301,7 +308,7 @@ class Worker:
                 self._bind(needs.slots)
                 if self._wide:
                     os.environ.update(thread_places(self._all_cpus))
-                _export(needs, began)
+                _export(needs, began, self._ends)
                 if needs.nodes and needs.ranks:
                     self._spread(context, needs.nodes, needs.ranks)
             # Of its own, so that context variables that the task sets are gone with it.
@@ -425,10 +432,13 @@ class Worker:
             raise KeyboardInterrupt
 
 
-def _export(needs: m.Needs, began: float) -> None:
+def _export(needs: m.Needs, began: float, ends: float | None) -> None:
     """Set the variables that a task asked for; they go when the worker is put right."""
     if needs.walltime is not None:
-        os.environ["FLOWLIB_DEADLINE"] = f"{began + needs.walltime:.3f}"
+        deadline = began + needs.walltime
+        if ends is not None:
+            deadline = min(deadline, time() + ends - monotonic())
+        os.environ["FLOWLIB_DEADLINE"] = f"{deadline:.3f}"
     if needs.resources:
         for name, amount in needs.resources.items():
             os.environ[f"FLOWLIB_{name.upper()}"] = str(amount)

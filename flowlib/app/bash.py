@@ -93,9 +93,7 @@ class BashCall:
         try:
             out, err, start = _open(stdout, stderr, command, opened)
             deadline = None if walltime is None else began + walltime
-            variables = (
-                None if walltime is None else {"FLOWLIB_DEADLINE": f"{time() + walltime - (monotonic() - began):.3f}"}
-            )
+            variables = None if walltime is None else _deadline(time() + walltime - (monotonic() - began))
             ended = commands.run(
                 command, stdout=out, stderr=err, directory=directory, deadline=deadline, variables=variables
             )
@@ -272,3 +270,12 @@ def _end_of_file(path: str, start: int) -> bytes:
     except OSError:
         # The message goes without; it names the path.
         return b""
+
+
+def _deadline(own: float) -> dict[str, str]:
+    """The variable that tells a command when its time is over: at its own walltime, or earlier with its batch job."""
+    try:
+        own = min(own, float(os.environ["FLOWLIB_DEADLINE"]))
+    except (KeyError, ValueError):
+        pass  # No job that ends: or something that is not ours.
+    return {"FLOWLIB_DEADLINE": f"{own:.3f}"}

@@ -18,7 +18,7 @@ from flowlib.dataflow import special
 from flowlib.dataflow.engine import Engine
 from flowlib.dataflow.futures import AppFuture, DataFuture
 from flowlib.dataflow.graph import STATE_COUNT
-from flowlib.dataflow.lanes import INTERNAL, Lanes, suitable
+from flowlib.dataflow.lanes import INTERNAL, Lanes, in_time, suitable
 from flowlib.dataflow.lifecycle import Life
 from flowlib.dataflow.loader import DataFlowKernelLoader as DataFlowKernelLoader
 from flowlib.dataflow.record import NO_KWARGS, TaskRecord
@@ -133,6 +133,8 @@ class DataFlowKernel:
         if specification:
             record.resource_specification = asked = dict(specification)
             record.lanes = lanes = suitable(self.lanes.choose_any(wanted), asked)
+        if record.walltime is not None:
+            record.lanes = lanes = in_time(lanes, record.walltime)
         if options.cache:
             record.memoize = True
         for lane in lanes:

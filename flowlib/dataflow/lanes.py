@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from flowlib.errors import ConfigurationError, InvalidResourceSpecification
@@ -123,15 +123,28 @@ def suitable(lanes: tuple[Lane, ...], specification: dict[str, Any]) -> tuple[La
     Raises:
         InvalidResourceSpecification: None of them; the text is that of the last.
     """
+    return _those(lanes, lambda lane: lane.executor.validate_resources(specification))
+
+
+def in_time(lanes: tuple[Lane, ...], walltime: float) -> tuple[Lane, ...]:
+    """The executors that have the seconds for a task that it has declared.
+
+    Raises:
+        InvalidResourceSpecification: None of them; the text is that of the last.
+    """
+    return _those(lanes, lambda lane: lane.executor.validate_walltime(walltime))
+
+
+def _those(lanes: tuple[Lane, ...], check: Callable[[Lane], None]) -> tuple[Lane, ...]:
     able: list[Lane] = []
     refusal: InvalidResourceSpecification | None = None
     for lane in lanes:
         try:
-            lane.executor.validate_resources(specification)
+            check(lane)
         except InvalidResourceSpecification as e:
             refusal = e
         else:
             able.append(lane)
     if refusal is not None and not able:
         raise refusal
-    return type(lanes)(able)
+    return lanes if refusal is None else type(lanes)(able)

@@ -20,6 +20,8 @@ class Reason(str, Enum):
     """All workers are busy with other tasks."""
     NO_FIT = "no_fit"
     """There are free workers, but no node has free what it asks for."""
+    WALLTIME = "walltime"
+    """There are free workers, but it takes longer than what is left of their jobs."""
     DISPATCH = "dispatch"
     """A worker is free for it: it is on its way there, or has just begun."""
     NO_BLOCK = "no_block"
@@ -62,6 +64,7 @@ WORDS = {
     Reason.JOIN: "for the tasks that it returned",
     Reason.CAPACITY: "for a free worker",
     Reason.NO_FIT: "for a node with room for it",
+    Reason.WALLTIME: "for a block with enough time left",
     Reason.DISPATCH: "on its way",
     Reason.NO_BLOCK: "for a block to be asked for",
     Reason.BLOCK_QUEUED: "for the scheduler to start a block",

@@ -78,6 +78,12 @@ def _no_fit(detail: Detail, now: float) -> str:
     return _why(f"no node of {detail['executor']!r} has room for {what}", detail)
 
 
+def _walltime(detail: Detail, now: float) -> str:
+    takes = f"it {'may take' if detail['declared'] else 'is expected to take'} {span(detail['takes'])}"
+    left = detail["left"]
+    return f"{takes}, and no block of {detail['executor']!r} with a free worker has more than {span(left)} left"
+
+
 def _block(state: str) -> Callable[[Detail, float], str]:
     def say(detail: Detail, now: float) -> str:
         count, job = detail["blocks"], detail.get("job")
@@ -132,6 +138,7 @@ _SENTENCES: Mapping[Reason, Callable[[Detail, float], str]] = {
     Reason.JOIN: _join,
     Reason.CAPACITY: _capacity,
     Reason.NO_FIT: _no_fit,
+    Reason.WALLTIME: _walltime,
     Reason.DISPATCH: _always("a worker is free for it; it is on its way there, or has just begun"),
     Reason.NO_BLOCK: _always("there is no block, and none was asked for yet"),
     Reason.BLOCK_QUEUED: _block("queued"),

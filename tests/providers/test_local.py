@@ -445,3 +445,15 @@ def test_own_trap_of_worker_init_stays(make: Callable[..., LocalProvider]) -> No
     status = ended(strict, strict.submit("echo not reached", 1, "job"))
     assert (status.exit_code, output(status)) == (1, "")
     assert notes(status.stderr_path) == [f"exit code 1 at {status.script_path}:6: false"]
+
+
+def test_walltime(make: Callable[..., LocalProvider]) -> None:
+    """A job that outlives its walltime is ended with what it has started, and its status says so."""
+    provider = make(walltime="1s")
+    job = provider.submit("sleep 60 & wait", 1, "job")
+    status = ended(provider, job)
+    assert (status.state, status.message) == (JobState.TIMEOUT, "it was ended at its walltime")
+    quick = provider.submit('test "$FLOWLIB_JOB_STARTED" -gt 0', 1, "job")
+    assert ended(provider, quick).state is JobState.COMPLETED
+    with pytest.raises(ConfigurationError, match="walltime"):
+        LocalProvider(walltime="soon")
