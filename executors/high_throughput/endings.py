@@ -6,8 +6,9 @@ the longest of all of these, it is one like any other, and costs nothing.  After
 the usual order, but is given what fits, task by task.
 
 The past only is a guess, so it must not keep a task waiting for ever: a manager with most of its life before it takes
-any task that has declared nothing.  What is declared counts to the second.  What would not fit even if a manager were
-new is refused, like a request for more cores than there are.
+any task that has declared nothing.  What is declared counts to the second, as long as it fits into the life of some
+manager: one that has declared just the walltime of its block, which few tasks take in full, is for new managers.  What
+is far longer than that is refused, like a request for more cores than there are.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SLOW = 0.1
 DECAY = 0.1
 """Part of the difference by which a shorter call lowers what is expected."""
 FRESH = 0.8
-"""Part of a manager's life that is enough for tasks of which only the past says that they take longer."""
+"""Part of a manager's life that is enough for tasks that take longer as far as the past says, or at most."""
 USELESS = 2.0
 """Seconds after which an idle manager leaves for which nothing that waits is short enough."""
 LOOK = 500
@@ -100,15 +101,20 @@ class Endings:
         most = max((math.inf if m.end is None else m.facts.life for m in everybody), default=math.inf)
         if most != self._most:
             self._most = most
-            self.fresh = self.fresh or self._declared > most
+            self.fresh = self.fresh or self._declared > self._limit
 
     def declare(self, limit: float) -> None:
         """A task came that has declared to take at most so many seconds."""
         if limit > self._declared:
             self._declared = limit
             self._due = -math.inf
-        if limit > self._most:
+        if limit > self._limit:
             self.fresh = True
+
+    @property
+    def _limit(self) -> float:
+        """The most that a task may declare."""
+        return self._most / FRESH
 
     @property
     def floor(self) -> float:
@@ -191,9 +197,9 @@ class Endings:
     def takes(self, task: Task, manager: Manager) -> float:
         """Seconds that a manager must have left for a task."""
         limit = limit_of(task.needs)
-        if limit is not None:
+        if limit is not None and limit <= self._most:
             return limit
-        return min(self.slow.get(task.function, 0.0), FRESH * manager.facts.life)
+        return min(limit or self.slow.get(task.function, 0.0), FRESH * manager.facts.life)
 
     def fits(self, task: Task, manager: Manager) -> bool:
         """Whether a task can end before a manager does."""
@@ -212,13 +218,13 @@ class Endings:
         self._look_at = self.now + PAUSE
 
     def impossible(self, limit: float | None) -> float | None:
-        """The longest life of a manager, if a task that declares this is longer; None if it can run."""
-        return self._most if limit is not None and limit > self._most else None
+        """The longest life of a manager, if a task that declares this is far longer; None if it can run."""
+        return self._most if limit is not None and limit > self._limit else None
 
     def refused(self) -> None:
         """All tasks that are impossible have been taken out."""
         self.fresh = False
-        self._declared = min(self._declared, self._most)
+        self._declared = min(self._declared, self._limit)
 
     def useless(self, waiting: bool) -> list[Manager]:
         """Short managers that have been idle for a while although something waits: nothing of it fits.

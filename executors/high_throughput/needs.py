@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from flowlib.dataflow.tries import avoided
 from flowlib.errors import InvalidResourceSpecification
 from flowlib.executors.high_throughput.capacity import AMOUNTS, shortfall
-from flowlib.executors.high_throughput.lifetime import margin, usable
 from flowlib.executors.high_throughput.messages import Needs, Register
 from flowlib.suggest import closest
 from flowlib.units import format_size, format_time
@@ -122,12 +121,9 @@ def check_time(walltime: float, provider: Any, who: str) -> None:
         InvalidResourceSpecification: Names both.
     """
     span = getattr(provider, "walltime_s", None)
-    if span and walltime > usable(span):
+    if span and walltime > span:
         given = f"{type(provider).__name__}(walltime={getattr(provider, 'walltime', span)!r})"
-        raise InvalidResourceSpecification(
-            ["walltime"],
-            f"{lacking(who, 'walltime', walltime, usable(span))} ({given}, less {margin(span):g} s for ending)",
-        )
+        raise InvalidResourceSpecification(["walltime"], f"{lacking(who, 'walltime', walltime, span)} ({given})")
 
 
 def check_fits(specification: Mapping[str, Any], nodes: Iterable[Register], who: str) -> None:

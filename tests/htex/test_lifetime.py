@@ -113,7 +113,7 @@ def test_blocks_that_end(tmp_path: Path) -> None:
         first, left = block_of().result(PATIENCE)
         ends = time.time() + left
         with pytest.raises(InvalidResourceSpecification, match=r"LocalProvider\(walltime=12\)"):
-            nap.options(walltime=12)(1)
+            nap.options(walltime=13)(1)
         deadline(stdout=str(tmp_path / "job")).result(PATIENCE)
         deadline(stdout=str(tmp_path / "own"), walltime=3).result(PATIENCE)
         job, own = (float((tmp_path / name).read_text()) for name in ("job", "own"))
