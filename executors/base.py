@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flowlib.dataflow.record import TaskRecord
     from flowlib.events import Emit
     from flowlib.explain.place import Place
+    from flowlib.logs import LogConfig
 
 _turns = Turns()
 
@@ -49,6 +50,7 @@ class FlowlibExecutor(RepresentationMixin, ABC):
         strategy: How blocks are scaled, as in ``Config``; so are the next two.
         strategy_period: Seconds between looks at the load.
         max_idletime: Seconds after which idle blocks may go.
+        log_config: The run's ``initialize_logging``, as in ``Config``.
         in_process: Class attribute. Its tasks run in the driver's process; ``record.context`` is set for it.
         wants_resources: Class attribute. It runs only tasks that ask for resources.
         forwards_pickled: Class attribute. ``launch`` takes values of other tasks as their pickled outcomes
@@ -62,6 +64,7 @@ class FlowlibExecutor(RepresentationMixin, ABC):
     strategy: str = "simple"
     strategy_period: float = 5.0
     max_idletime: float = 120.0
+    log_config: bool | LogConfig = True
     in_process: bool = False
     wants_resources: bool = False
     forwards_pickled: bool = False

@@ -55,6 +55,7 @@ class Block(msgspec.Struct, kw_only=True):
         environment: Variables to set for good.
         driver_python: The version of the driver's Python.
         cwd: Directory to work in; None for the one the manager is started in.
+        log_config: The run's LogConfig, from ``far_logs.packed``.
     """
 
     addresses: list[str]
@@ -94,6 +95,7 @@ class Block(msgspec.Struct, kw_only=True):
     environment: dict[str, str] = {}
     driver_python: str = ""
     cwd: str | None = None
+    log_config: bytes = b""
 
 
 def read_block(path: str) -> Block:

@@ -149,5 +149,6 @@ class Facts:
             launcher=block.mpi_launcher,
             flavours=self._flavours,
             large=block.object_threshold,
+            log_config=block.log_config,
             ends=self.stop_at,
         )

@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from flowlib.executors.high_throughput import far_logs, relay, whereabouts
 from flowlib.executors.high_throughput import messages as m
-from flowlib.executors.high_throughput import relay, whereabouts
 from flowlib.executors.high_throughput.dispatcher import Assignment, Dispatcher, Registration
 from flowlib.executors.high_throughput.doors import Door, Letter, LocalDoor, Payload, RemoteDoor
 from flowlib.executors.high_throughput.health import Health
@@ -636,11 +636,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run the interchange on an inherited socket."""
     link = Link(socket.socket(fileno=int(arguments[0])))
     setup, early = _first_message(link)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.DEBUG if setup.debug else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
-    )
+    far_logs.start(setup.log_config, setup.log, setup.debug, sys.stderr)
     log.info("interchange of %s, %s, process %d", setup.label, VERSION, os.getpid())
     # What waits here are plain values without cycles; looking through them again and again finds nothing.
     gc.freeze()

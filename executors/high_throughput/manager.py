@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from flowlib.executors.high_throughput import local, outbox, processes, relay, safe_path
+from flowlib.executors.high_throughput import far_logs, local, outbox, processes, relay, safe_path
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page as pages
 from flowlib.executors.high_throughput.block import Block, read_block
@@ -622,11 +622,7 @@ def main(arguments: Sequence[str]) -> int:
         os.makedirs(facts.directory, mode=0o700, exist_ok=True)
     except (OSError, ValueError) as e:
         sys.exit(f"flowlib manager on {platform.node()}: {e}")
-    logging.basicConfig(
-        filename=facts.log,
-        level=logging.DEBUG if block.debug else logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(name)s %(message)s",
-    )
+    far_logs.start(block.log_config, facts.log, block.debug)
     log.info(
         "manager %s, process %d, %d workers, Python %s", facts.name, os.getpid(), facts.slots, sys.version.split()[0]
     )

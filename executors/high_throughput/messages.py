@@ -476,6 +476,7 @@ class Setup(msgspec.Struct, array_like=True, tag=40):
         driver_python: The version of the driver's Python.
         local: Name of the socket for managers on the same machine, "" for none; see ``local``.
         recovering: It takes the place of one that died: what managers say they have was given to them by that one.
+        log_config: The run's LogConfig, from ``far_logs.packed``.
     """
 
     label: str
@@ -491,6 +492,7 @@ class Setup(msgspec.Struct, array_like=True, tag=40):
     driver_python: str
     local: str = ""
     recovering: bool = False
+    log_config: bytes = b""
 
 
 class Bound(msgspec.Struct, array_like=True, tag=41):
@@ -599,6 +601,7 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
         flavours: What ``mpiexec`` and ``mpirun`` are; see ``mpi_prefixes``.
         large: Bytes from which on a result is stored as an object; 0 for never.
         ends: Unix time at which its tasks are ended, because the job ends; 0 for never.
+        log_config: The run's LogConfig, from ``far_logs.packed``.
     """
 
     rank: int
@@ -618,6 +621,7 @@ class WorkerSetup(msgspec.Struct, array_like=True, tag=60):
     flavours: dict[str, str] = {}
     large: int = 0
     ends: float = 0.0
+    log_config: bytes = b""
 
 
 class Reserve(msgspec.Struct, array_like=True, tag=63):

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from flowlib.dataflow.outcomes import Failed
 from flowlib.errors import ExecutorError, VersionMismatch
 from flowlib.events.schema import Code
 from flowlib.executors.blocks import BlockManager, job_name
-from flowlib.executors.high_throughput import keys, launch, node, reach, safe_path
+from flowlib.executors.high_throughput import far_logs, keys, launch, node, reach, safe_path
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.client import Client
 from flowlib.executors.high_throughput.facts import OBJECT_SHARE
@@ -240,6 +241,7 @@ class Session:
             debug=executor.worker_debug,
             driver_python=m.PYTHON,
             local=self._local,
+            log_config=far_logs.packed(executor.log_config),
         )
 
     def _report(self, batch: list[Ended]) -> None:
@@ -417,6 +419,7 @@ class Session:
             "environment": {},
             "driver_python": m.PYTHON,
             "cwd": None,
+            "log_config": b64encode(far_logs.packed(executor.log_config)).decode(),
         }
 
     def _load(self) -> Load:

@@ -159,10 +159,21 @@ class Worker:
         results_apart(setup.large or None)
         self._cores = len(setup.cores) or max(1, len(usable_cpus()) // max(1, setup.slots))
         self._gpus = tuple(setup.gpus)
+        if setup.log_config:
+            self._start_log(setup)
         self._hygiene = Hygiene(log, null)
         self._cells[self._log_cell] = self._hygiene.log_size
         if setup.most_tasks is not None or setup.most_memory is not None:
             self._wear = Wear(setup.most_tasks, setup.most_memory, lambda: resident(self._pid))
+
+    def _start_log(self, setup: m.WorkerSetup) -> None:
+        """Keep a log as the run's LogConfig says; without one, nothing here logs, nor imports what it takes."""
+        import logging
+
+        from flowlib.executors.high_throughput import far_logs
+
+        far_logs.start(setup.log_config, setup.log, setup.debug)
+        logging.getLogger("flowlib.worker").info("worker %d of manager %s", setup.rank, setup.manager)
 
     def _end(self, words: int, reason: str) -> NoReturn:
         self._cells[self._words_cell] = words

@@ -140,6 +140,7 @@ class Life:
         executor.strategy = kernel.config.strategy
         executor.strategy_period = kernel.config.strategy_period
         executor.max_idletime = kernel.config.max_idletime
+        executor.log_config = kernel.config.initialize_logging
         kernel.engine.emit(
             (int(Code.EXECUTOR), time(), lane.index, lane.label, type(executor).__name__, repr(executor))
         )
