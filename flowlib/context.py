@@ -34,6 +34,7 @@ class TaskContext:
         deadline: When its walltime is over, or its batch job's if that is earlier, on the clock of
             ``time.monotonic()``; None for no limit.
         cores: CPUs that the task may use.
+        cpus: Their numbers, where the executor binds tasks to CPUs (``cpu_affinity``); () elsewhere.
         gpus: Accelerators that the task may use.
         memory: Bytes that it has asked for; None if it did not.
         spread: For tasks that start MPI programs: names of their nodes, processes in all and on each node; else None.
@@ -46,6 +47,7 @@ class TaskContext:
         "app",
         "attempt",
         "cores",
+        "cpus",
         "deadline",
         "executor",
         "gpus",
@@ -75,6 +77,7 @@ class TaskContext:
         self.worker_rank = worker_rank
         self.deadline = deadline
         self.cores = cores
+        self.cpus: tuple[int, ...] = ()
         self.gpus = gpus
         self.memory = memory
         self.spread: tuple[tuple[str, ...], int, int] | None = None

@@ -503,7 +503,7 @@ class TaskLost(LostError):
 class ObjectLost(LostError):
     """A large value is gone: the only machine that had it is, before anybody asked for it.
 
-    The text names the task that made it, the machine and what happened.
+    The text names the task that made it, the machine and what happened, and why the task was not run again for it.
     """
 
     retryable = False

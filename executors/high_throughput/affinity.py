@@ -6,8 +6,10 @@ node has cores, once per worker.  Binding a worker to its share cures both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
+_BIT = 1e-9
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -94,6 +96,22 @@ def parse_cpus(text: str) -> list[int]:
             raise ValueError(f"{part!r} in the list of CPUs {text!r} runs backwards")
         cpus.extend(range(first, last + 1))
     return cpus
+
+
+def task_cpus(shares: Sequence[Sequence[int]], cores: float | None) -> list[int]:
+    """The CPUs of a task.
+
+    Args:
+        shares: The CPUs of the workers whose share it has.
+        cores: How many it asks for; None if it asks for other things. Less than one is a part of what its worker has.
+
+    Example:
+        >>> task_cpus([[4, 5], [0, 1]], 3), task_cpus([[4, 5]], 1), task_cpus([[4, 5]], 0.5)
+        ([4, 5, 0], [4], [4, 5])
+    """
+    # Those of workers may overlap, where the user has listed them.
+    cpus = [*dict.fromkeys(cpu for share in shares for cpu in share)]
+    return cpus if cores is None or cores < 1 else cpus[: math.ceil(cores - _BIT)]
 
 
 def thread_environment(cores: Sequence[int]) -> dict[str, str]:

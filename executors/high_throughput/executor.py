@@ -31,7 +31,7 @@ from flowlib.executors.high_throughput.needs import (
 )
 from flowlib.executors.high_throughput.parameters import Checks, known_options_only, parameter_names
 from flowlib.jobs.error_handlers import noop_error_handler, simple_error_handler
-from flowlib.serialize.arguments import ApartCall, dump_apart
+from flowlib.serialize.arguments import APART, ApartCall, dump_apart
 from flowlib.units import parse_size, specification_in_bytes
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 PORTS = (54000, 55000)
 INTERCHANGE_PORTS = (55000, 56000)
+LIGHT = 1 << 16
+"""Bytes of arguments up to which those of a task with a large result are kept, in case it is lost."""
 
 
 class HighThroughputExecutor(FlowlibExecutor):
@@ -78,7 +80,7 @@ class HighThroughputExecutor(FlowlibExecutor):
         object_directory: Directory on the nodes' own disks for what is more; None for the usual temporary directory.
         max_workers_per_node: Most workers on a node; None for as many as it has room for.
         cpu_affinity: How workers are bound to CPUs: "none", "block", "block-reverse", "alternating" or
-            "list:0-3:4-7".
+            "list:0-3:4-7". Where they are, a task that asks for ``cores`` is bound to as many CPUs of its own.
         available_accelerators: How many accelerators a node has, or their names; each worker gets one.
         prefetch_capacity: Tasks that a manager keeps beyond those that run. 0: as many as keep its workers busy, none
             for long tasks.
@@ -358,6 +360,11 @@ class HighThroughputExecutor(FlowlibExecutor):
         if type(payload) is ApartCall:
             needs = session.objects.hold((record.id, attempt), payload, needs)
             payload = payload.payload
+            if payload[:1] == APART:
+                record.more().heavy = True
+        if len(payload) > LIGHT:
+            # Should its result be lost, it is not run again: its arguments would have to be kept for that.
+            record.more().heavy = True
         session.client.launch(record, m.Task(record.id, attempt, number, payload, needs, record.depends))  # type: ignore[arg-type]
 
     def submit(

@@ -9,6 +9,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
+import msgspec
+
 from flowlib.executors.high_throughput import affinity, allocation, lifetime, node
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.block import Block
@@ -72,10 +74,22 @@ class Facts:
         self.object_memory = block.object_memory or int(self._memory * OBJECT_SHARE)
         self.object_directory = block.object_directory or tempfile.gettempdir()
         self._worker_cores = affinity.worker_cores(block.cpu_affinity, cpus, self.slots)
+        self.bound = any(self._worker_cores)
 
     def worker_log(self, rank: int) -> str:
         """The log of a worker."""
         return os.path.join(self.directory, f"worker_{rank}.log")
+
+    def with_cpus(self, needs: m.Needs, shares: Sequence[int]) -> m.Needs:
+        """What a task needs, with the CPUs that it gets.
+
+        Args:
+            needs: What it needs.
+            shares: Ranks of the workers whose share it has.
+        """
+        cores = None if needs.resources is None else needs.resources.get("cores")
+        cpus = affinity.task_cpus([self._worker_cores[rank] for rank in shares], cores)
+        return msgspec.structs.replace(needs, cpus=cpus)
 
     def registration(
         self, running: Sequence[tuple[int, int]], needs: Sequence[tuple[int, int, m.Needs]] = ()

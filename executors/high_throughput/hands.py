@@ -38,9 +38,10 @@ class Entry:
         cancelled: Whether somebody waits to hear that it is withdrawn.
         ending: How it is to be ended if it turns out to be running, or is being ended.
         slots: Workers whose share it has.
+        lent: Those of them, by rank, that stay idle while its own worker has it.
     """
 
-    __slots__ = ("cancelled", "ending", "estimate", "key", "number", "slots", "task", "worker")
+    __slots__ = ("cancelled", "ending", "estimate", "key", "lent", "number", "slots", "task", "worker")
 
     def __init__(self, task: Task, key: Key) -> None:
         self.task = task
@@ -50,6 +51,7 @@ class Entry:
         self.estimate = 0.0
         self.cancelled = False
         self.ending: Terminate | None = None
+        self.lent: tuple[int, ...] = ()
         self.slots = 1 if task.needs is None else task.needs.slots
 
 

@@ -572,10 +572,14 @@ class Manager:
     def _hand_out(self, batch: Batch) -> None:
         tasks = batch.tasks
         frames: list[Any] = [b""]
+        bound = self._facts.bound
         for i, task in enumerate(tasks):
+            # The core keeps the task as it is, in case it comes back.
+            if bound and task.needs is not None and (task.needs.resources or task.needs.slots > 1):
+                needs = self._facts.with_cpus(task.needs, self._core.shares((task.task, task.attempt)))
+                tasks[i] = task = m.Task(task.task, task.attempt, task.function, task.payload, needs)
             payload: Any = task.payload
             if len(payload) > m.INLINE_LIMIT:
-                # The core keeps the task as it is, in case it comes back.
                 tasks[i] = m.Task(task.task, task.attempt, task.function, len(frames) - 1, task.needs)
                 frames.append(payload)
         bodies = self._bodies

@@ -99,10 +99,10 @@ class ManagerCore:
         self._entries: dict[Key, Entry] = {}
         self._queue = Queue()
         self._workers: dict[int, Worker] = {}
-        # Ranks of open workers with empty hands; a dict for its order.
+        # Ranks of open workers with empty hands, but those that are lent; a dict for its order.
         self._idle: dict[int, None] = {}
-        # Idle workers whose share tasks on other workers have.
-        self._lent = 0
+        # Ranks of workers whose share tasks on other workers have; also of those that are not there at the moment.
+        self._lent: set[int] = set()
         self._durations: dict[int, float] = {}
         self._timed: set[int] = set()
         self._revoking: set[int] = set()
@@ -254,7 +254,7 @@ class ManagerCore:
             (abandoned.begun if began else abandoned.unstarted).append(key)
         self._entries.clear()
         self._queue.clear()
-        self._lent = 0
+        self._lent.clear()
         for worker in self._workers.values():
             worker.hand.clear()
         return abandoned
@@ -265,7 +265,8 @@ class ManagerCore:
         """A fresh worker can take tasks."""
         assert rank not in self._workers
         self._workers[rank] = Worker(rank)
-        self._idle[rank] = None
+        if rank not in self._lent:
+            self._idle[rank] = None
 
     def retire(self, rank: int) -> None:
         """A worker begins no further task."""
@@ -297,7 +298,7 @@ class ManagerCore:
             # Those before it that were not answered were skipped.
             if entry.number == started and entry.ending is not None and entry.ending.cause is Cause.CANCEL:
                 del self._entries[entry.key]
-                self._lent -= entry.slots - 1
+                self._return(entry)
                 self._withdrawn.append(entry.key)
             elif entry.number == started:
                 self._answer(entry)
@@ -348,7 +349,8 @@ class ManagerCore:
             else:
                 hand.remove(entry)
             del entries[key]
-            self._lent -= entry.slots - 1
+            if entry.lent:
+                self._return(entry)
             if entry.cancelled:
                 self._running.append(key)
             self._learn(entry.task.function, result.ended - result.started)
@@ -375,8 +377,30 @@ class ManagerCore:
             if worker.kill_at is not None:
                 worker.kill_at = None
                 self._timed.discard(worker.rank)
-            if worker.state is State.OPEN:
+            if worker.state is State.OPEN and worker.rank not in self._lent:
                 self._idle[worker.rank] = None
+
+    def _lend(self, entry: Entry) -> None:
+        """Keep as many idle workers idle as a task has shares beyond one; not the one that is to run it, the last."""
+        entry.lent = tuple([*self._idle][: entry.slots - 1])
+        self._lent.update(entry.lent)
+        for rank in entry.lent:
+            del self._idle[rank]
+
+    def _return(self, entry: Entry) -> None:
+        """Give back the shares of a task that no worker has any more."""
+        lent, entry.lent = entry.lent, ()
+        self._lent.difference_update(lent)
+        for rank in lent:
+            worker = self._workers.get(rank)
+            if worker is not None and worker.state is State.OPEN and not worker.hand:
+                self._idle[rank] = None
+
+    def shares(self, key: Key) -> list[int]:
+        """The workers whose share a task has that a worker has in hand: that one first."""
+        entry = self._entries[key]
+        assert entry.worker is not None
+        return [entry.worker.rank, *entry.lent]
 
     def _new_first(self, worker: Worker, now: float) -> None:
         worker.first = worker.hand[0]
@@ -410,12 +434,12 @@ class ManagerCore:
         if not queue.count:
             return []
         batches: dict[int, Batch] = {}
-        while queue.count and len(idle) > self._lent:
-            if self._lent or queue.first().slots > 1:
-                if len(idle) - self._lent < queue.first().slots:
+        while queue.count and idle:
+            if queue.first().slots > 1:
+                if len(idle) < queue.first().slots:
                     # Room was made for it elsewhere than here; it comes when enough have ended.
                     return list(batches.values())
-                self._lent += queue.first().slots - 1
+                self._lend(queue.first())
             # The one that was busy last: its memory is still in the processor's cache.
             worker = self._workers[next(reversed(idle))]
             self._give(worker, queue.pop(), batches, now)
@@ -435,14 +459,20 @@ class ManagerCore:
             takers = [
                 worker
                 for worker in self._workers.values()
-                if worker.state is State.OPEN and worker.load + estimate <= AHEAD and len(worker.hand) < MOST_AHEAD
+                if worker.state is State.OPEN
+                and worker.load + estimate <= AHEAD
+                and len(worker.hand) < MOST_AHEAD
+                and worker.rank not in self._lent
             ]
             if not takers:
                 return
             share = max(1, queue.count // len(takers))
             for worker in takers:
                 room = min(share, MOST_AHEAD - len(worker.hand), max(1, int((AHEAD - worker.load) / estimate)))
-                while room > 0 and queue.count and queue.first().task.function == function:
+                while room > 0 and queue.count:
+                    first = queue.first()
+                    if first.task.function != function or first.slots > 1:
+                        break
                     room -= 1
                     self._give(worker, queue.pop(), batches, now)
             if self._check_at is None:
@@ -518,7 +548,7 @@ class ManagerCore:
         for entry in entries:
             entry.worker = None
             entry.ending = None
-            self._lent -= entry.slots - 1
+            self._return(entry)
             if entry.cancelled or self.draining:
                 del self._entries[entry.key]
                 self._withdrawn.append(entry.key)
@@ -528,7 +558,7 @@ class ManagerCore:
 
     def _answer(self, entry: Entry) -> None:
         del self._entries[entry.key]
-        self._lent -= entry.slots - 1
+        self._return(entry)
         if entry.cancelled:
             self._running.append(entry.key)
 
@@ -671,14 +701,18 @@ class ManagerCore:
         assert len(waiting) == self._queue.count
         assert all(entry.worker is None for entry in waiting)
         held = [entry for worker in self._workers.values() for entry in worker.hand]
-        assert self._lent == sum(entry.slots - 1 for entry in held)
+        lent = [rank for entry in held for rank in entry.lent]
+        assert len(lent) == len(set(lent)) and set(lent) == self._lent, "a share is lent twice, or to nobody"
+        assert all(len(entry.lent) == entry.slots - 1 for entry in held)
+        assert all(entry.lent == () for entry in waiting)
+        assert not any(self._workers[rank].hand for rank in self._lent if rank in self._workers)
         assert sorted(entry.key for entry in (*waiting, *held)) == sorted(self._entries)
         for rank, worker in self._workers.items():
             hand = worker.hand
             assert all(entry.worker is worker for entry in hand)
             assert len(hand) <= MOST_AHEAD
             assert [entry.number for entry in hand] == sorted(entry.number for entry in hand)
-            assert (rank in self._idle) == (worker.state is State.OPEN and not hand)
+            assert (rank in self._idle) == (worker.state is State.OPEN and not hand and rank not in self._lent)
             assert (rank in self._revoking) == (worker.state is State.REVOKED)
             assert worker.first is (hand[0] if hand else None) or worker.state is State.RETIRING
             assert (rank in self._timed) == (worker.kill_at is not None)

@@ -117,6 +117,7 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
         objects: Stored objects that it uses.
         near: The manager that has the largest of them, if one has; "" otherwise.
         lasts: Seconds that it takes at most where it sees to that itself, as bash apps do; None for no limit.
+        cpus: CPUs that it has for itself; set by the manager where workers are bound to CPUs.
     """
 
     priority: float = 0.0
@@ -132,6 +133,7 @@ class Needs(msgspec.Struct, array_like=True, omit_defaults=True):
     objects: list[Object] | None = None
     near: str = ""
     lasts: float | None = None
+    cpus: list[int] | None = None
 
 
 class Function(msgspec.Struct, array_like=True):

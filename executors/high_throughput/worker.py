@@ -27,7 +27,7 @@ from flowlib import context as task_context
 from flowlib.errors import AppTimeout, InternalConsistencyError
 from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput import page
-from flowlib.executors.high_throughput.affinity import accelerator_environment, task_threads, thread_places
+from flowlib.executors.high_throughput.affinity import accelerator_environment, task_threads, thread_environment
 from flowlib.executors.high_throughput.hygiene import Hygiene
 from flowlib.executors.high_throughput.link import Frames, Link, LinkClosed
 from flowlib.executors.high_throughput.node import usable_cpus
@@ -137,12 +137,10 @@ class Worker:
             os.environ["FLOWLIB_DEADLINE"] = f"{setup.ends:.3f}"
         known = set(sys.path)
         sys.path.extend(directory for directory in setup.sys_path if directory not in known)
-        self._own_cpus = setup.cores
-        self._all_cpus = usable_cpus()
-        self._wide = False
-        self._bound = bool(setup.cores) and hasattr(os, "sched_setaffinity")
-        if self._bound:
-            os.sched_setaffinity(0, setup.cores)
+        self._own_cpus = tuple(setup.cores) if hasattr(os, "sched_setaffinity") else ()
+        if self._own_cpus:
+            os.sched_setaffinity(0, self._own_cpus)
+        self._cpus = self._own_cpus
         null = os.open(os.devnull, os.O_RDWR)
         try:
             log = os.open(setup.log, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
@@ -313,12 +311,14 @@ class Worker:
         context = task_context.TaskContext(
             *(task.task, task.attempt, name, self._label, rank, deadline, cores, gpus, self._note, memory)
         )
+        context.cpus = self._own_cpus
         token = task_context.enter(context, True)
         try:
             if needs is not None:
-                self._bind(needs.slots)
-                if self._wide:
-                    os.environ.update(thread_places(self._all_cpus))
+                if needs.cpus and self._own_cpus:
+                    context.cpus = tuple(needs.cpus)
+                    self._bind(context.cpus)
+                    os.environ.update(thread_environment(needs.cpus))
                 _export(needs, began, self._ends)
                 if needs.nodes and needs.ranks:
                     self._spread(context, needs.nodes, needs.ranks)
@@ -339,7 +339,7 @@ class Worker:
             os._exit(0)
         task_context.exit(context, token)
         if needs is not None:
-            self._bind(1)
+            self._bind(self._own_cpus)
         return status, value
 
     def _clean(self) -> str | None:
@@ -360,12 +360,11 @@ class Worker:
         path.write_text(hostfile(nodes, ranks.total, ranks.per_node), encoding="utf-8")
         os.environ["FLOWLIB_MPI_HOSTFILE"] = str(path)
 
-    def _bind(self, slots: int) -> None:
-        """Use the CPUs of this worker, or all that the node's workers share, for a task with several shares."""
-        wide = self._bound and slots > 1
-        if wide is not self._wide:
-            os.sched_setaffinity(0, self._all_cpus if wide else self._own_cpus)
-            self._wide = wide
+    def _bind(self, cpus: tuple[int, ...]) -> None:
+        """Use these CPUs: those of this worker, or those that a task was given."""
+        if cpus != self._cpus:
+            self._cpus = cpus
+            os.sched_setaffinity(0, cpus)
 
     def _store(self, value: Packed) -> tuple[int, bytes]:
         """Put a large result into memory of the node; status and payload that say where it is.

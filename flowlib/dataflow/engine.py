@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from threading import Thread
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,10 @@ from flowlib.dataflow.graph import (
     Step,
 )
 from flowlib.dataflow.lanes import pick
+from flowlib.dataflow.lineage import Regain, remember
 from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.dataflow.record import TaskRecord
+from flowlib.dataflow.refusals import whole
 from flowlib.dataflow.shield import SHIELD, ShieldedLock
 from flowlib.dataflow.states import FINAL_STATES, States
 from flowlib.dataflow.unseen import Unseen
@@ -41,6 +44,7 @@ from flowlib.errors import FlowlibError, InternalConsistencyError, JoinError, No
 from flowlib.events import discard
 from flowlib.events.schema import Code
 from flowlib.store.refs import ObjectRef
+from flowlib.store.stored import Stored
 
 if TYPE_CHECKING:
     from flowlib.config import Config
@@ -69,10 +73,11 @@ class Effects(Step[TaskRecord]):
         ended: Records whose arguments can be dropped; that may run users' destructors.
         calls: Callbacks of futures that are done.
         aside: Calls for the side crew.
+        regain: Tasks that are held until lost values that they need were made again; None for none.
         failed: Tasks that failed by themselves: id, name, outcome and what is told of their tries; None for none.
     """
 
-    __slots__ = ("aside", "calls", "ended", "failed")
+    __slots__ = ("aside", "calls", "ended", "failed", "regain")
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,6 +85,7 @@ class Effects(Step[TaskRecord]):
         self.calls: list[tuple[Callable[[Any], Any], Any]] = []
         self.aside: list[tuple[Any, ...]] = []
         self.failed: list[tuple[int, str, Failed, str]] | None = None
+        self.regain: list[Regain] | None = None
 
 
 class Engine:
@@ -313,6 +319,9 @@ class Engine:
             if effects.failed is not None:
                 for failed in effects.failed:
                     self.unseen.tell(*failed)
+            if effects.regain is not None:
+                # A thread of its own: this one may be what brings the values that are waited for.
+                Thread(target=self._regain, args=(effects.regain,), name="flowlib-regain", daemon=True).start()
             for record in effects.joined:
                 if record.memoize or any(map(_is_lifted, _joins(record))):
                     self.side_put(self._end_join_aside, record)
@@ -340,13 +349,15 @@ class Engine:
             for record, attempt, outcome in batch:
                 if record.status is not LAUNCHED or record.attempt != attempt:
                     continue
-                if counting and not remembered and record.lane is not None:
-                    record.lane.outstanding -= 1
+                lane = record.lane
+                if counting and not remembered and lane is not None:
+                    lane.outstanding -= 1
                     record.lane = None
                 if isinstance(outcome, Failed):
-                    state = self.failures.decide(record, attempt, outcome, effects)
+                    state = self.failures.decide(record, attempt, outcome, lane, effects)
                     if state is None:
                         continue
+                    outcome = whole(record, outcome)
                 elif type(outcome) is _Remembered:
                     outcome = outcome.outcome
                     state = FAILED if isinstance(outcome, Failed) else MEMO_DONE
@@ -382,6 +393,10 @@ class Engine:
             calls = futures.settle(future, outcome, state is CANCELLED)
             if calls:
                 effects.calls += calls
+        if type(outcome) is Stored:
+            lineage = remember(record, outcome, self._resolver is None)
+            if lineage is not None and record.depends:
+                effects.aside.append((lineage.slim, record))
         effects.ended.append(record)
         self.emit(event)
 
@@ -572,6 +587,11 @@ class Engine:
                 )
                 error.__cause__ = e
             self._abort(record, error)
+
+    def _regain(self, regains: list[Regain]) -> None:
+        """Have made again what was lost."""
+        for regain in regains:
+            self._guarded(regain.start, regain.record)
 
     def _abort(self, record: TaskRecord, error: BaseException) -> None:
         """Fail a task whose way was cut off; nothing if it is done, or was never taken."""

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from flowlib.dataflow.futures import DependencyFailed
 from flowlib.dataflow.graph import CANCELLED, DEP_FAIL, FAIL_RETRYABLE, FAILED, LAUNCHED
 from flowlib.dataflow.later import Later
+from flowlib.dataflow.lineage import Regain, lost_among, objects_of
 from flowlib.dataflow.outcomes import Blame, Failed
+from flowlib.dataflow.refusals import refused_by
 from flowlib.dataflow.retry import Cause, Retry, cause_of, first_set, may_retry, more_memory
 from flowlib.dataflow.tries import Try, told
 from flowlib.events.schema import Code
@@ -22,8 +24,10 @@ from flowlib.events.schema import Code
 if TYPE_CHECKING:
     from flowlib.config import Config
     from flowlib.dataflow.engine import Effects, Engine
+    from flowlib.dataflow.lanes import Lane
     from flowlib.dataflow.record import TaskRecord
     from flowlib.dataflow.states import States
+    from flowlib.errors import FlowlibError
 
 _WAITING = int(Code.TASK_WAITING)
 
@@ -43,12 +47,25 @@ class Failures:
         self._retry_handler = config.retry_handler
         self._later: Later[tuple[TaskRecord, int]] = Later("flowlib-retries", self._over)
 
-    def decide(self, record: TaskRecord, attempt: int, outcome: Failed, effects: Effects) -> States | None:
-        """An attempt failed: another follows (None), or the final state. The engine's lock is held."""
+    def decide(
+        self, record: TaskRecord, attempt: int, outcome: Failed, lane: Lane | None, effects: Effects
+    ) -> States | None:
+        """An attempt failed: another follows (None), or the final state. The engine's lock is held.
+
+        Args:
+            record: The task.
+            attempt: Which try.
+            outcome: How it failed.
+            lane: The executor that had it; None if none had.
+            effects: Takes what follows.
+        """
         blame, graph = outcome.blame, self._engine.graph
-        if blame is Blame.NOBODY:
+        # What is no failure of the task's: nobody has begun it, or its executor turns out to have no node for it.
+        if blame is Blame.NOBODY or (blame is Blame.REFUSED and refused_by(record, lane, outcome)):
             graph.retry(record)
             effects.ready.append(record)
+            return None
+        if type(outcome) is not DependencyFailed and self._misses(record, attempt, outcome, effects):
             return None
         record.fail_count += 1
         if blame is Blame.REFUSED:
@@ -114,16 +131,18 @@ class Failures:
                 spent = account[purse] = account.get(purse, 0) + cost
             else:
                 spent, budget = record.fail_cost, policy
-        options = record.options
         return may_retry(
             outcome.blame,
             cost=spent,
             retries=budget,
             losses=record.losses,
-            lost_retries=first_set(
-                _lost(options.retries), options.lost_retries, _lost(self._retries), self._lost_retries
-            ),
+            lost_retries=self.losses_allowed(record),
         )
+
+    def losses_allowed(self, record: TaskRecord) -> float:
+        """How often the infrastructure may lose a task, or what it has made, before it fails."""
+        options = record.options
+        return first_set(_lost(options.retries), options.lost_retries, _lost(self._retries), self._lost_retries)
 
     def _tell(self, record: TaskRecord, outcome: Failed) -> None:
         """The final failure says what went before it."""
@@ -152,15 +171,44 @@ class Failures:
 
     def _over(self, held: tuple[TaskRecord, int]) -> None:
         """A wait is over; in the thread of all waits, which must not launch anything itself: that may take long."""
-        self._engine.side_put(self._resume, *held)
+        self._engine.side_put(self.resume, *held)
 
-    def _resume(self, record: TaskRecord, attempt: int) -> None:
+    def resume(self, record: TaskRecord, attempt: int) -> None:
+        """Launch a task that was held, unless something has become of it since."""
         engine, effects = self._engine, self._engine.effects()
         with engine.lock:
             if record.status is not FAIL_RETRYABLE or record.attempt != attempt:
                 return
             engine.graph.retry(record)
             effects.ready.append(record)
+        engine.follow(effects)
+
+    # ------------------------------------------------------------------------------------------------- lost values
+
+    def _misses(self, record: TaskRecord, attempt: int, outcome: Failed, effects: Effects) -> bool:
+        """Whether a task is held because what it lacks is to be made again. The engine's lock is held."""
+        if not lost_among(record, outcome):
+            return False
+        if not any(stored.entry.lost for stored in objects_of(record)):
+            # There again meanwhile.
+            record.losses += 1
+            if record.losses > self.losses_allowed(record):
+                return False
+        self._engine.graph.hold(record)
+        if effects.regain is None:
+            effects.regain = []
+        effects.regain.append(Regain(self._engine, record, attempt))
+        return True
+
+    def give_up(self, record: TaskRecord, attempt: int, error: FlowlibError) -> None:
+        """Fail a task that is held, because what it lacks cannot be made again."""
+        engine, effects = self._engine, self._engine.effects()
+        with engine.lock:
+            if record.status is not FAIL_RETRYABLE or record.attempt != attempt:
+                return
+            engine.graph.finish(record, FAILED, effects)
+            engine.settle(record, FAILED, Failed(error, Blame.REFUSED), time(), effects)
+            engine.seal(effects)
         engine.follow(effects)
 
     def _judge(self, record: TaskRecord, attempt: int, outcome: Failed, one: Try) -> None:

@@ -21,8 +21,10 @@ from flowlib.dataflow.graph import STATE_COUNT
 from flowlib.dataflow.lanes import INTERNAL, Lanes, in_time, suitable
 from flowlib.dataflow.lifecycle import Life
 from flowlib.dataflow.loader import DataFlowKernelLoader as DataFlowKernelLoader
+from flowlib.dataflow.outcomes import Blame, Failed
 from flowlib.dataflow.record import NO_KWARGS, TaskRecord
 from flowlib.dataflow.states import FINAL_STATES, States
+from flowlib.errors import NoDataFlowKernelError
 from flowlib.events.schema import Code
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flowlib.config import Config
+    from flowlib.dataflow.lineage import Rerun
     from flowlib.dataflow.memoization import Memoizer
     from flowlib.executors.base import FlowlibExecutor
     from flowlib.options import TaskOptions
@@ -190,6 +193,19 @@ class DataFlowKernel:
         module = str(getattr(app.func, "__module__", None) or "")
         self.engine.emit((_APP, time(), entry.index, app.name, app.kind, module, file, line))
         return entry
+
+    def submit_again(self, rerun: Rerun, first: TaskRecord) -> None:
+        """Take a task that does once more what another one has done.
+
+        Args:
+            rerun: The task; has its arguments.
+            first: The one that has done it.
+        """
+        rerun.id = next(self._ids)
+        try:
+            self.engine.add(rerun, self._apps[first.app.name].index)
+        except NoDataFlowKernelError as e:
+            rerun.end(Failed(e, Blame.REFUSED))
 
     # ------------------------------------------------------------------------------------------------ what is seen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from flowlib.dataflow.refusals import joint
 from flowlib.errors import ConfigurationError, InvalidResourceSpecification
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def suitable(lanes: tuple[Lane, ...], specification: dict[str, Any]) -> tuple[La
     """The executors that can honour a resource specification.
 
     Raises:
-        InvalidResourceSpecification: None of them; the text is that of the last.
+        InvalidResourceSpecification: None of them; the text tells what each of them lacks.
     """
     return _those(lanes, lambda lane: lane.executor.validate_resources(specification))
 
@@ -130,21 +131,21 @@ def in_time(lanes: tuple[Lane, ...], walltime: float) -> tuple[Lane, ...]:
     """The executors that have the seconds for a task that it has declared.
 
     Raises:
-        InvalidResourceSpecification: None of them; the text is that of the last.
+        InvalidResourceSpecification: None of them; the text tells what each of them lacks.
     """
     return _those(lanes, lambda lane: lane.executor.validate_walltime(walltime))
 
 
 def _those(lanes: tuple[Lane, ...], check: Callable[[Lane], None]) -> tuple[Lane, ...]:
     able: list[Lane] = []
-    refusal: InvalidResourceSpecification | None = None
+    refusals: list[InvalidResourceSpecification] = []
     for lane in lanes:
         try:
             check(lane)
         except InvalidResourceSpecification as e:
-            refusal = e
+            refusals.append(e)
         else:
             able.append(lane)
-    if refusal is not None and not able:
-        raise refusal
-    return lanes if refusal is None else type(lanes)(able)
+    if refusals and not able:
+        raise refusals[0] if len(refusals) == 1 else joint(refusals)
+    return type(lanes)(able) if refusals else lanes

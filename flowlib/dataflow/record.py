@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flowlib.dataflow.futures import AppFuture, DataFuture
     from flowlib.dataflow.kernel import DataFlowKernel
     from flowlib.dataflow.lanes import Lane
+    from flowlib.dataflow.outcomes import Failed
     from flowlib.dataflow.tries import Try
     from flowlib.options import TaskOptions
 
@@ -34,11 +35,13 @@ class Rare:
         automatic: Streams that were given as ``AUTO_LOGNAME``.
         fail_history: Texts of the failures that were judged so far.
         hashsum: Key in the memo table.
+        heavy: Whether its arguments are too large to be kept when it is done.
         from_memo: Whether the value was remembered.
         joins: What a join app's body returned.
         label: The ``label`` of the call.
         memory: Bytes that the next try asks for, where a ``Retry`` changed that; 0 otherwise.
         outputs: Futures of the output files.
+        refusals: How executors failed it that turned out to have no node for it.
         spent: What failures cost so far, by what pays for them; used by a ``Retry``.
         stdout: Stream as the user sees it in the future.
         stderr: Likewise.
@@ -51,10 +54,12 @@ class Rare:
         "fail_history",
         "from_memo",
         "hashsum",
+        "heavy",
         "joins",
         "label",
         "memory",
         "outputs",
+        "refusals",
         "spent",
         "stderr",
         "stdout",
@@ -67,10 +72,12 @@ class Rare:
         self.fail_history: tuple[str, ...] = ()
         self.from_memo = False
         self.hashsum: str | None = None
+        self.heavy = False
         self.joins: Any = None
         self.label: str | None = None
         self.memory = 0
         self.outputs: list[DataFuture] = []
+        self.refusals: tuple[Failed, ...] = ()
         self.spent: dict[str, float] = {}
         self.stdout: Any = None
         self.stderr: Any = None

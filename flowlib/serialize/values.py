@@ -210,6 +210,13 @@ class Pickled:
         """The pickled bytes; None once the value has been asked for."""
         return self._payload
 
+    def parts(self) -> list[packing.Part] | None:
+        """The value as an object is stored, not unpickled for it; None if it was, or only a plug-in can read it."""
+        payload = self._payload
+        if payload is None or payload[:1] == plugins.MARK:
+            return None
+        return [payload] if payload[:1] == packing.MARK else packing.pack(payload, [])
+
     def value(self) -> Any:
         """The value; unpickled on first use, the same object ever after.
 

@@ -73,12 +73,13 @@ class Entry:
         host: Where.
         at: The nodes that may have it.
         lost: Why it is nowhere; "" otherwise.
+        unmade: Why it cannot be made again; "" if nobody has found that.
         moved: When the last piece of it came.
         changed: Set when it came here or was lost; there while somebody waits.
         asked: Pieces that nodes wait for: place, offset, length.
     """
 
-    __slots__ = ("asked", "at", "changed", "holder", "host", "key", "lost", "made", "moved", "ref", "size")
+    __slots__ = ("asked", "at", "changed", "holder", "host", "key", "lost", "made", "moved", "ref", "size", "unmade")
 
     def __init__(self, key: Id, size: int) -> None:
         self.key = key
@@ -89,6 +90,7 @@ class Entry:
         self.host = ""
         self.at: set[Place] = set()
         self.lost = ""
+        self.unmade = ""
         self.moved = 0.0
         self.changed: threading.Event | None = None
         self.asked: list[tuple[Place, int, int]] = []
@@ -101,7 +103,8 @@ class Entry:
     def error(self) -> ObjectLost:
         """Why it cannot be had."""
         where = f" was kept on host {self.host}, and" if self.host else ""
-        return ObjectLost(f"{self.what()}{where} is lost: {self.lost}")
+        why = f"; {self.unmade}" if self.unmade else ""
+        return ObjectLost(f"{self.what()}{where} is lost: {self.lost}{why}")
 
 
 class _Ref(weakref.ref[Stored]):
@@ -210,7 +213,15 @@ class Home:
         from flowlib.serialize.arguments import dump_object
 
         body, buffers = dump_object(obj)
-        return self._store(os.urandom(16), pack(body, buffers))
+        return self.put_parts(pack(body, buffers))
+
+    def put_parts(self, parts: list[Part]) -> Stored:
+        """Store a value that is pickled and laid out already.
+
+        Raises:
+            NoRoom: There is no room for it.
+        """
+        return self._store(os.urandom(16), parts)
 
     def keep(self, raw: memoryview) -> Stored:
         """Store a buffer as it is now, under the name of its content: equal ones are stored once.
@@ -274,6 +285,14 @@ class Home:
             if segment is None:
                 raise entry.error()
             return segment
+
+    def replace(self, stored: Stored, entry: Entry) -> None:
+        """A lost value was made again: what stood for the old object stands for the new one from now on."""
+        with self._guard:
+            old, stored.entry = stored.entry, entry
+            if old is not entry and self._entries.get(old.key) is old:
+                self._remove(old)
+            self._tell(old)
 
     def bring_home(self, link: Link, patience: float) -> None:
         """Fetch what is still referred to and is only on an executor's nodes, because these are about to end.

@@ -518,6 +518,32 @@ class _ModelWorker:
         return self.running
 
 
+def test_shares_are_lent_by_rank() -> None:
+    """A task with several shares has those of certain idle workers, which get nothing else until it has ended."""
+    core = _core(4)
+    core.add([_task(0, slots=3), _task(1), _task(2)])
+    given = _numbers(core)
+    assert given == {0: [0], 1: [1]}, "only one worker is left, for the first of those behind it"
+    assert sorted(core.shares((0, 0))) == [0, 2, 3] and core.shares((0, 0))[0] == 0
+    assert core.shares((1, 0)) == [1]
+    # One of those that are lent dies: its successor is lent as well.
+    assert core.died(3, 0) == []
+    core.ready(3, 0.0)
+    assert _numbers(core) == {}
+    core.finish(0, [_ok(0)], 0.0)
+    assert [*_numbers(core).values()] == [[2]]
+    core.check_invariants()
+
+
+def test_wide_tasks_are_not_sent_ahead() -> None:
+    """However short its function is, a task with several shares waits until they are idle."""
+    core = _taught()
+    core.add([_task(0, SHORT), _task(1, SHORT), _task(2, SHORT), _task(3, SHORT, slots=2), _task(4, SHORT)])
+    given = _numbers(core)
+    assert sorted(number for numbers in given.values() for number in numbers) == [0, 1, 2]
+    core.check_invariants()
+
+
 class Walk(RuleBasedStateMachine):
     """Random events; each task is answered exactly once and begun at most once before its answer."""
 
@@ -577,11 +603,12 @@ class Walk(RuleBasedStateMachine):
         count=st.integers(1, 80),
         function=st.sampled_from([SHORT, SHORT, LONG]),
         priority=st.sampled_from([0, 0, 0, 1, -1]),
+        slots=st.sampled_from([1, 1, 1, 2, 3]),
     )
-    def add(self, count: int, function: int, priority: int) -> None:
+    def add(self, count: int, function: int, priority: int, slots: int = 1) -> None:
         tasks = [
-            _task(self.next_task + i, function, priority=float(priority))
-            if priority
+            _task(self.next_task + i, function, priority=float(priority), slots=slots)
+            if priority or slots > 1
             else _task(self.next_task + i, function)
             for i in range(count)
         ]
@@ -733,7 +760,7 @@ class Walk(RuleBasedStateMachine):
         for _ in range(10_000):
             if not self.open and not self.asked:
                 break
-            if not self.workers:
+            while len(self.workers) < 3:
                 self.spawn()
             for rank, worker in [*self.workers.items()]:
                 while worker.running is not None or worker.inbox:
@@ -747,6 +774,7 @@ class Walk(RuleBasedStateMachine):
             self.core.check_invariants()
         assert not self.open
         assert not self.asked
+        assert not self.core._lent, "a share is not given back"
 
 
 TestWalk = Walk.TestCase

@@ -131,14 +131,14 @@ def holders(pids: list[int] | None = None) -> dict[int, int]:
 
 def test_the_only_node_with_a_result_dies(loaded: Loader) -> None:
     """Asking for a result that died with its node, or a task that needs it, fails soon with who made it and where."""
-    with loaded():
+    with loaded(lost_retries=0):
         made = make(MB)
         assert made.exception is not None
         until(made.done, "no result")
         (manager,) = find("manager")
         manager.kill()
         began = time.monotonic()
-        with pytest.raises(ObjectLost, match=r"task 0 .* was kept on host .* is lost"):
+        with pytest.raises(ObjectLost, match=r"task 0 .* was kept on host .* is lost.*lost_retries is 0"):
             made.result()
         error = total(made).exception(DEADLINE)
         assert "is lost" in str(error) and isinstance(error, FlowlibError)

@@ -226,3 +226,88 @@ def together(directory: str, number: int, count: int) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def test_an_executor_that_turns_out_too_small_passes_tasks_on(tmp_path: Path) -> None:
+    """What only the first node tells is no failure while another executor is named; the last error tells of each."""
+
+    def sized(label: str, cores: int) -> HighThroughputExecutor:
+        # What worker_init sets is not known before a node is there.
+        provider = LocalProvider(worker_init=f"export FLOWLIB_CORES={cores}", init_blocks=0, max_blocks=1)
+        return HighThroughputExecutor(label=label, address="127.0.0.1", provider=provider)
+
+    @flowlib.python_app(executors=["small", "large"])
+    def where() -> tuple[str, float]:
+        me = flowlib.current()
+        return me.executor, me.cores
+
+    config = Config(executors=[sized("small", 1), sized("large", 2)], run_dir=str(tmp_path / "runs"), retries=0)
+    with flowlib.load(config) as dfk:
+        asking = [where.options(resources={"cores": n})() for n in (2, 1, 3, 2)]
+        assert [asking[n].result(DEADLINE) for n in (0, 1, 3)] == [("large", 2), ("small", 1), ("large", 2)]
+        words = r"3 cores, the largest node of .*small\)? has 1; .* 3 cores, the largest node of .*large\)? has 2$"
+        with pytest.raises(InvalidResourceSpecification, match=words):
+            asking[2].result(DEADLINE)
+        with pytest.raises(InvalidResourceSpecification, match=words):
+            where.options(resources={"cores": 3})()
+        assert asking[0].task_record["fail_count"] == 0
+        assert {lane.label: lane.outstanding for lane in dfk.lanes.users()} == {"small": 0, "large": 0}
+
+
+@flowlib.python_app
+def pinned(directory: str, number: int) -> tuple[list[int], tuple[int, ...], dict[str, Any], list[list[int]]]:
+    """The CPUs that this task may use, and those of the tasks beside it."""
+    cpus = sorted(os.sched_getaffinity(0))
+    mark = Path(directory) / str(number)
+    mark.write_text(" ".join(map(str, cpus)))
+    (Path(directory) / f"{number}.whole").touch()
+    beside = []
+    for other in os.listdir(directory):
+        if other.endswith(".whole") and other != f"{number}.whole":
+            try:
+                beside.append([int(cpu) for cpu in (Path(directory) / other[: -len(".whole")]).read_text().split()])
+            except FileNotFoundError:
+                # It has just ended.
+                continue
+    (Path(directory) / f"{number}.whole").unlink()
+    mark.unlink()
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_CPU_AFFINITY")
+    return cpus, flowlib.current().cpus, {name: os.environ.get(name) for name in names}, beside
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU binding on this system")
+def test_tasks_have_cpus_of_their_own(tmp_path: Path) -> None:
+    """Where workers are bound a task has as many CPUs as it asks for, by number; nobody else has them meanwhile."""
+    usable = sorted(os.sched_getaffinity(0))[:4]
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    executor = HighThroughputExecutor(
+        label="bound", address="127.0.0.1", max_workers_per_node=len(usable),
+        cpu_affinity="list:" + ":".join(map(str, usable)),
+    )  # fmt: skip
+    with flowlib.load(Config(executors=[executor], run_dir=str(tmp_path / "runs"))):
+        asked = [(None, 1, 0.5, len(usable), max(1, len(usable) - 1))[n % 5] for n in range(40)]
+        seen = [
+            (pinned if cores is None else pinned.options(resources={"cores": cores}))(str(marks), n)
+            for n, cores in enumerate(asked)
+        ]
+        for cores, future in zip(asked, seen, strict=True):
+            cpus, told, variables, beside = future.result(DEADLINE)
+            # A task that asks for nothing, or for a part of a CPU, has its worker's.
+            assert len(cpus) == max(1, cores or 1) and set(cpus) <= set(usable)
+            assert sorted(told) == cpus
+            assert not any(set(cpus) & set(other) for other in beside), "two tasks have the same CPU"
+            assert variables["OMP_NUM_THREADS"] == str(len(cpus))
+            assert variables["MKL_NUM_THREADS"] == (None if cores is None else str(len(cpus)))
+            assert sorted(map(int, variables["GOMP_CPU_AFFINITY"].split())) == cpus
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no CPU binding on this system")
+def test_without_affinity_nobody_is_bound(run: None) -> None:
+    """Where workers are not bound, tasks that ask for cores are not bound either."""
+
+    @flowlib.python_app
+    def free() -> tuple[set[int], tuple[int, ...]]:
+        return os.sched_getaffinity(0), flowlib.current().cpus
+
+    assert free.options(resources={"cores": 1})().result(DEADLINE) == (os.sched_getaffinity(0), ())
