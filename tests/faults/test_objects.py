@@ -317,6 +317,11 @@ SCRIPT = """
 """
 
 
+def shared_memory() -> set[str]:
+    """What is in shared memory, but for the semaphores that other programs of this machine have there."""
+    return {name for name in os.listdir("/dev/shm") if not name.startswith("sem.")}
+
+
 @pytest.mark.parametrize("victim", ["driver", "interchange", "manager", "template", "all"])
 def test_nothing_is_left_after_a_kill(tmp_path: Path, victim: str) -> None:
     """Whoever is killed with objects in memory and on disk: soon no process holds any, and no file was ever there."""
@@ -324,7 +329,7 @@ def test_nothing_is_left_after_a_kill(tmp_path: Path, victim: str) -> None:
     spill.mkdir()
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(SCRIPT))
-    shared = {*os.listdir("/dev/shm")}
+    shared = shared_memory()
     driver = subprocess.Popen(
         [sys.executable, str(script), str(spill), str(tmp_path / "runinfo")],
         stdin=subprocess.PIPE,
@@ -334,7 +339,7 @@ def test_nothing_is_left_after_a_kill(tmp_path: Path, victim: str) -> None:
     try:
         assert driver.stdout is not None and driver.stdin is not None
         assert driver.stdout.readline() == b"ready\n"
-        assert not os.listdir(spill) and {*os.listdir("/dev/shm")} == shared
+        assert not os.listdir(spill) and shared_memory() <= shared
         family = [psutil.Process(driver.pid), *psutil.Process(driver.pid).children(recursive=True)]
         assert holders([p.pid for p in family])
         for process in family[::-1] if victim == "all" else [_member(family, victim)]:
@@ -352,7 +357,7 @@ def test_nothing_is_left_after_a_kill(tmp_path: Path, victim: str) -> None:
                 stream.close()
     _, alive = psutil.wait_procs(family, timeout=15)
     assert not alive
-    assert not os.listdir(spill) and {*os.listdir("/dev/shm")} == shared
+    assert not os.listdir(spill) and shared_memory() <= shared
 
 
 def _member(family: list[psutil.Process], kind: str) -> psutil.Process:
