@@ -7,12 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+
+from . import installing
 from .fakes.cluster import wait
 
 NODES = 4
@@ -54,14 +56,19 @@ PartitionName=short Nodes=n[1-{count}] MaxTime=2 State=UP
 """
 
 
+PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
+COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "scontrol", "setpriv")
+
+
 def missing() -> str:
-    """Why there can be no Slurm here; empty if there can."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        return "needs root on Linux"
-    absent = [
-        name for name in ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel") if not shutil.which(name)
-    ]
-    return f"not installed: {', '.join(absent)}" if absent else ""
+    """Why there can be no Slurm here; empty if there can, perhaps after ``install``."""
+    return installing.why_not(COMMANDS)
+
+
+def install() -> None:
+    """Install it unless it is there; skip the test if that fails."""
+    if why := installing.install(PACKAGES, COMMANDS):
+        pytest.skip(f"no real Slurm: {why}")
 
 
 class Slurm:
@@ -78,6 +85,7 @@ class Slurm:
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self.controller: subprocess.Popen[bytes] | None = None
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
     def environment(self) -> dict[str, str]:
@@ -88,7 +96,7 @@ class Slurm:
         """Start all of it, and wait for its nodes."""
         directory = self.directory
         directory.chmod(0o755)
-        ports = _free_ports(NODES + 1)
+        ports = free_ports(NODES + 1)
         for name in ("state", *(f"spool-n{n}" for n in range(1, NODES + 1))):
             (directory / name).mkdir()
         host = socket.gethostname().partition(".")[0]
@@ -109,7 +117,7 @@ class Slurm:
         wait(lambda: (directory / "munge.socket").exists())
         self.start_controller()
         for n in range(1, NODES + 1):
-            self._daemon("slurmd", "-D", "-N", f"n{n}")
+            self.start_node(f"n{n}")
         wait(
             lambda: (self.command("sinfo", "-h", "-t", "idle", "-p", "debug", "-o", "%D") or "").strip() == str(NODES),
             60,
@@ -129,6 +137,15 @@ class Slurm:
         self.controller.kill()
         self.controller.wait(10)
 
+    def start_node(self, node: str) -> None:
+        """Start a node's daemon, or start it again."""
+        self._nodes[node] = self._daemon("slurmd", "-D", "-N", node)
+
+    def kill_node(self, node: str) -> None:
+        """A node's daemon crashes; what it started goes on."""
+        self._nodes[node].kill()
+        self._nodes[node].wait(10)
+
     def command(self, *argv: str) -> str | None:
         """What a command prints; None if it fails."""
         done = subprocess.run(
@@ -143,16 +160,22 @@ class Slurm:
 
     def _daemon(self, *argv: str) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(open(self.directory / f"{argv[0]}.console", "ab"))
+        # Never left behind, should the tests be killed.
         process = subprocess.Popen(
-            argv, env={**os.environ, **self.environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ["setpriv", "--pdeathsig", "KILL", *argv],
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
-        self._stack.callback(_end, process)
+        self._stack.callback(end, process)
         return process
 
 
 @contextmanager
 def running() -> Iterator[Slurm]:
-    """A Slurm, as long as it lasts."""
+    """A Slurm, as long as it lasts; the test is skipped where none can be installed."""
+    install()
     slurm = Slurm()
     try:
         slurm.start()
@@ -161,7 +184,8 @@ def running() -> Iterator[Slurm]:
         slurm.close()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a daemon, be it stopped."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)
         process.terminate()
@@ -172,7 +196,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(10)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody has now."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:

@@ -22,7 +22,11 @@ from flowlib.providers import SlurmProvider
 from .fakes.cluster import status, wait
 from .real_slurm import Slurm, missing, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=f"no real Slurm: {missing()}")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=f"no real Slurm: {missing()}"),
+    pytest.mark.timeout(600),  # the first test may have to install it
+]
 SECONDS = 60
 
 

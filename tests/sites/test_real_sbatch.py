@@ -21,13 +21,14 @@ from flowlib.sites.site import Partition, Site
 from flowlib.units import parse_time
 from tests.faults.sampling import sample
 from tests.providers.fakes.cluster import wait
-from tests.providers.real_slurm import _CONF, Slurm, _end, _free_ports, missing
+from tests.providers.real_slurm import _CONF, Slurm, end, free_ports, install, missing
 from tests.sites.golden import batch_sites, jobs, site_of
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.leaks("processes", "files"),  # the controller, which is the module's
     pytest.mark.skipif(bool(missing()), reason=f"no real Slurm: {missing()}"),
+    pytest.mark.timeout(600),  # the first test may have to install it
 ]
 SITES = [name for name in batch_sites() if site_of(name).scheduler == "slurm"]
 _MORE = """\
@@ -47,7 +48,7 @@ class Controller(Slurm):
         """Start what all sites have in common."""
         self.directory.chmod(0o755)
         (self.directory / "state").mkdir()
-        self.port = _free_ports(1)[0]
+        self.port = free_ports(1)[0]
         key, here = self.directory / "munge.key", self.directory
         key.write_bytes(os.urandom(128))
         key.chmod(0o400)
@@ -60,7 +61,7 @@ class Controller(Slurm):
     def become(self, site: Site) -> None:
         """Be that machine from now on."""
         if self.controller is not None:
-            _end(self.controller)
+            end(self.controller)
         host = socket.gethostname().partition(".")[0]
         head = _CONF.partition("{nodes}")[0].format(host=host, port=self.port, dir=self.directory)
         (self.directory / "slurm.conf").write_text(head + _MORE + "\n".join(machine(site)) + "\n")
@@ -130,6 +131,7 @@ def largest(site: Site, call: Call, partition: Partition) -> Call | None:
 @pytest.fixture(scope="module")
 def controller() -> Iterator[Controller]:
     """A Slurm that can be any machine."""
+    install()
     found = Controller()
     try:
         found.start()

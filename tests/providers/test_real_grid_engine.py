@@ -1,0 +1,184 @@
+"""Blocks on a real Grid Engine; skipped where none can be installed or this is not root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import flowlib
+from flowlib import python_app
+from flowlib.config import Config
+from flowlib.errors import SubmitException
+from flowlib.executors import HighThroughputExecutor
+from flowlib.jobs.states import JobState
+from flowlib.launchers import SimpleLauncher
+from flowlib.providers import GridEngineProvider
+from tests.faults.sampling import sample
+
+from .fakes.cluster import status, wait
+from .real_grid_engine import GridEngine, missing, running
+from .sampled import eventually, most_jobs
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.leaks("processes", "files"),  # a restarted qmaster, which is the module's
+    pytest.mark.skipif(bool(missing()), reason=f"no real Grid Engine: {missing()}"),
+    pytest.mark.timeout(600),  # the first test may have to install it
+]
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[GridEngine]:
+    """A Grid Engine for all tests of this file."""
+    with running() as found:
+        yield found
+
+
+@pytest.fixture
+def engine(cluster: GridEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[GridEngine]:
+    """That Grid Engine, found by this process's commands; no job is left behind."""
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    yield cluster
+    if jobs := cluster.queue():
+        cluster.command("qdel", "-f", *jobs)
+    eventually(lambda: cluster.queue() == [], SECONDS)
+
+
+def provider(tmp_path: Path, **options: object) -> GridEngineProvider:
+    """One whose scripts lie in the test's directory."""
+    made = GridEngineProvider(launcher=SimpleLauncher(), status_polling_interval=0.5, **options)  # type: ignore[arg-type]
+    made.script_dir = str(tmp_path / "scripts")
+    return made
+
+
+def test_jobs(engine: GridEngine, tmp_path: Path) -> None:
+    """Jobs end well or badly, are killed or cancelled, are told apart, and leave their output where it was promised."""
+    site = provider(tmp_path)
+    good, bad, killed, long = (site.submit(c, 1, "t") for c in ("echo hi", "exit 7", "kill -9 $$", "sleep 600"))
+    assert eventually(lambda: (s := status(site, good)).terminal and s, SECONDS).state is JobState.COMPLETED
+    assert status(site, good).stdout_summary == "hi\n"
+    found = eventually(lambda: (s := status(site, bad)).terminal and s, SECONDS)
+    assert (found.state, found.exit_code) == (JobState.FAILED, 7)
+    found = eventually(lambda: (s := status(site, killed)).terminal and s, SECONDS)
+    assert (found.state.terminal, found.exit_code) == (True, 137)
+    eventually(lambda: status(site, long).state is JobState.RUNNING, SECONDS)
+    assert site.cancel([long, good]) == [True, True]
+    eventually(lambda: status(site, long).state is JobState.CANCELLED, SECONDS)
+
+
+def test_walltime(engine: GridEngine, tmp_path: Path) -> None:
+    """A job over its ``h_rt`` is killed, and the accounting's word for it reaches the user."""
+    site = provider(tmp_path, walltime="3s")
+    id_ = site.submit("exec sleep 600", 1, "long")
+    found = eventually(lambda: (s := status(site, id_)).terminal and s, SECONDS)
+    assert found.state is JobState.TIMEOUT, found
+    assert "h_rt" in (found.message or "")
+
+
+def test_held_and_hopeless(engine: GridEngine, tmp_path: Path) -> None:
+    """A held job is held until it is released; one in an error state is failed and removed; a refusal is for good."""
+    held = provider(tmp_path, scheduler_options="-h")
+    id_ = held.submit("true", 1)
+    found = eventually(lambda: (s := status(held, id_)).state is JobState.HELD and s, SECONDS)
+    assert found.message == "hqw"
+    assert engine.command("qrls", id_) is not None
+    eventually(lambda: status(held, id_).state is JobState.COMPLETED, SECONDS)
+    hopeless = provider(tmp_path, scheduler_options="-wd /nosuch/directory")
+    id_ = hopeless.submit("true", 1)
+    found = eventually(lambda: (s := status(hopeless, id_)).terminal and s, SECONDS)
+    assert (found.state, "error state Eqw" in (found.message or "")) == (JobState.FAILED, True), found
+    eventually(lambda: engine.queue() == [], SECONDS)
+    with pytest.raises(SubmitException, match=r"nosuch\.q") as caught:
+        provider(tmp_path, queue="nosuch.q").submit("true", 1)
+    assert not caught.value.retryable
+
+
+def test_master_hangs_during_submission(engine: GridEngine, tmp_path: Path) -> None:
+    """The job that a stopped qmaster may have in its hands is found or made once, not twice."""
+    site = provider(tmp_path, cmd_timeout=2)
+    assert engine.master is not None
+    engine.master.send_signal(signal.SIGSTOP)
+    try:
+        id_ = site.submit("sleep 600", 1, "lost")
+        assert status(site, id_).state is JobState.UNKNOWN
+    finally:
+        engine.master.send_signal(signal.SIGCONT)
+    eventually(lambda: status(site, id_).state is JobState.RUNNING, SECONDS)
+    for _ in range(3):
+        status(site, id_)
+    assert engine.queue() == [site.resources[id_]["job_id"]]
+    assert site.cancel([id_]) == [True]
+    eventually(lambda: status(site, id_).state is JobState.CANCELLED, SECONDS)
+
+
+def test_master_is_away(engine: GridEngine, tmp_path: Path) -> None:
+    """Without a qmaster a submission may be tried again; a running job is still that when there is one again."""
+    site = provider(tmp_path)
+    id_ = site.submit("sleep 600", 1)
+    eventually(lambda: status(site, id_).state is JobState.RUNNING, SECONDS)
+    engine.kill_master()
+    try:
+        with pytest.raises(SubmitException) as caught:
+            site.submit("true", 1)
+        assert caught.value.retryable
+        with pytest.raises(Exception, match="qstat"):
+            site.status([id_])
+    finally:
+        engine.start_master()
+    assert status(site, id_).state is JobState.RUNNING
+
+
+@python_app
+def job(n: int) -> tuple[int, str]:
+    """A number, and the job's number in Grid Engine."""
+    return n + 1, os.environ["JOB_ID"]
+
+
+def deleted(engine: GridEngine, first: str) -> None:
+    """An administrator ends a block."""
+    assert engine.command("qdel", first) is not None
+
+
+def master_crashes(engine: GridEngine, first: str) -> None:
+    """The qmaster dies, tasks run without one, and there is one again."""
+    engine.kill_master()
+    try:
+        assert [f.result(SECONDS)[0] for f in [job(n) for n in range(20)]] == list(range(1, 21))
+    finally:
+        engine.start_master()
+
+
+def host_daemon_restarts(engine: GridEngine, first: str) -> None:
+    """The daemon of the host, which the jobs are to outlive, is killed and started."""
+    engine.kill_host()
+    engine.start_host()
+
+
+@pytest.mark.parametrize("fault", sample([deleted, master_crashes, host_daemon_restarts], 1))
+def test_run(engine: GridEngine, fault: Callable[[GridEngine, str], None]) -> None:
+    """Tasks run in two blocks while something breaks: nothing is lost, never is there a third job, none is left."""
+    site = GridEngineProvider(
+        init_blocks=2, max_blocks=2, launcher=SimpleLauncher(), status_polling_interval=0.5, cmd_timeout=5,
+        worker_init=f"export PYTHONPATH={os.environ.get('PYTHONPATH', '')}",
+    )  # fmt: skip
+    executor = HighThroughputExecutor(
+        label="htex", address="127.0.0.1", max_workers_per_node=1, provider=site, worker_python=sys.executable
+    )
+    with most_jobs(engine.queue) as most:
+        with flowlib.load(Config(executors=[executor], run_dir="runinfo", strategy_period=0.5)):
+            wait(lambda: len(executor.connected_managers()) == 2, SECONDS)
+            first = [f.result(SECONDS) for f in [job(n) for n in range(20)]]
+            assert [r[0] for r in first] == list(range(1, 21))
+            fault(engine, first[0][1])
+            assert [f.result(SECONDS)[0] for f in [job(n) for n in range(20)]] == list(range(1, 21))
+        # A host that lost its qmaster takes half a minute to tell the next one that its jobs ended.
+        eventually(lambda: engine.queue() == [], 2 * SECONDS)
+    assert 1 <= most() <= 2
