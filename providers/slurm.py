@@ -85,6 +85,9 @@ class SlurmDialect(Dialect):
             "nodes": order.nodes,
             "ntasks-per-node": order.tasks_per_node,
             "time": clock(order.walltime_s),
+            # A lost block is replaced by another job. The same one again would come unasked for, also when the run
+            # has ended; a controller that crashed has been seen to start one twice, and then to hold it for ever.
+            "no-requeue": None,
         }
         chosen: dict[str, Any] = {
             "partition": self.partition,
@@ -97,7 +100,7 @@ class SlurmDialect(Dialect):
             "mem": None if self.mem_per_node is None else f"{self.mem_per_node}g",
             "cpus-per-task": cores,
         }
-        lines = [f"--{name}={quoted(str(value))}" for name, value in options.items()]
+        lines = [f"--{name}" if value is None else f"--{name}={quoted(str(value))}" for name, value in options.items()]
         lines += option_lines(self.scheduler_options, self.directive)
         lines += ["--exclusive"] if self.exclusive else []
         return lines + [f"--{name}={quoted(str(value))}" for name, value in chosen.items() if value is not None]

@@ -245,9 +245,10 @@ class GridEngine:
 
     def _kill_jobs(self) -> None:
         """Jobs outlive the daemon that started them."""
-        for path in (self.directory / "execd").glob("*/active_jobs/*/*pid"):
-            with contextlib.suppress(ValueError, FileNotFoundError, ProcessLookupError):
-                os.killpg(int(path.read_text()), signal.SIGKILL)
+        for directory in (self.directory / "execd").glob("*/active_jobs/*"):
+            for name in ("pid", "job_pid"):  # the shepherd's, and the job's own
+                with contextlib.suppress(ValueError, FileNotFoundError, ProcessLookupError):
+                    os.killpg(int((directory / name).read_text()), signal.SIGKILL)
 
     def _daemon(self, name: str) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(open(self.directory / f"{name}.console", "ab"))

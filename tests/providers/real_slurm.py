@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from . import installing
@@ -84,6 +86,7 @@ class Slurm:
         self.directory = Path(tempfile.mkdtemp(prefix="flowlib-slurm-", dir="/tmp"))
         self._stack = ExitStack()
         self._stack.callback(shutil.rmtree, self.directory, ignore_errors=True)
+        self._stack.callback(self._end_steps)
         self.controller: subprocess.Popen[bytes] | None = None
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -157,6 +160,14 @@ class Slurm:
         """Jobs that have not ended; None if nobody answers."""
         text = self.command("squeue", "-h", "-o", "%i")
         return None if text is None else text.split()
+
+    def _end_steps(self) -> None:
+        """What a node's daemon started outlives it, and tries for ever to tell the controller of its end."""
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get("SLURM_CONF") == f"{self.directory}/slurm.conf" and process.ppid() == 1:
+                    for one in [*process.children(recursive=True), process]:
+                        one.kill()
 
     def _daemon(self, *argv: str) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(open(self.directory / f"{argv[0]}.console", "ab"))

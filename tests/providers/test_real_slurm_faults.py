@@ -110,10 +110,14 @@ def job_killed_hard(run: Run) -> None:
 
 
 def node_down(run: Run) -> None:
-    """A node is set down: Slurm ends its job, and starts the same job again elsewhere, since that is its default."""
+    """A node is set down, by which its job ends."""
     run.control("update", f"NodeName={run.node}", "State=DOWN", "Reason=test")
     run.finish()
-    run.control("update", f"NodeName={run.node}", "State=RESUME")
+
+
+def node_down_and_job_elsewhere(run: Run) -> None:
+    """The same where the job may start again: Slurm does so under the same number."""
+    node_down(run)
 
 
 def requeued(run: Run) -> None:
@@ -184,9 +188,11 @@ def walltime_over(run: Run) -> None:
 
 
 QUICK = [
-    job_cancelled, all_jobs_cancelled, job_killed_hard, node_down, requeued, requeued_and_held, suspended,
-    controller_crashes, controller_stops, controller_restarts,
+    job_cancelled, all_jobs_cancelled, job_killed_hard, node_down, node_down_and_job_elsewhere, requeued,
+    requeued_and_held, suspended, controller_crashes, controller_stops, controller_restarts,
 ]  # fmt: skip
+AGAIN = {node_down_and_job_elsewhere, requeued, requeued_and_held}
+"""Those that need what flowlib asks Slurm not to do, but a user may ask for."""
 LONG = [node_daemon_dies, walltime_over]
 """Those that wait for Slurm's own minutes."""
 
@@ -196,7 +202,7 @@ def test_fault(slurm: Slurm, fault: Callable[[Run], None]) -> None:
     """A run of two blocks survives the fault: every task is done, never are there three jobs, none is left."""
     site = SlurmProvider(
         init_blocks=2, max_blocks=2, walltime="1m", launcher=SimpleLauncher(), status_polling_interval=0.5,
-        cmd_timeout=4,
+        cmd_timeout=4, scheduler_options="--requeue" if fault in AGAIN else "",
     )  # fmt: skip
     executor = HighThroughputExecutor(label="htex", address="127.0.0.1", max_workers_per_node=1, provider=site)
     with most_jobs(slurm.queue) as most:
@@ -285,7 +291,7 @@ def work():
 
 site = SlurmProvider(init_blocks=3, max_blocks=3, nodes_per_block=2, launcher=SrunLauncher(), status_polling_interval=1)
 executor = HighThroughputExecutor(
-    label="htex", address="127.0.0.1", max_workers_per_node=1, provider=site, lease=3,
+    label="htex", address="127.0.0.1", max_workers_per_node=1, provider=site, lease=3, address_probe_timeout=5,
     heartbeat_period=1, heartbeat_threshold=3,
 )
 flowlib.load(Config(executors=[executor], run_dir="runinfo"))
