@@ -436,7 +436,7 @@ def test_recorded_cancels(kind: str, name: str, ids: list[str], expected: list[b
                 scheduler_options="#SBATCH --mail-type=END\n--reservation=x", exclusive=True,
             ),
             [
-                "#SBATCH --nodes=2", "#SBATCH --time=26:30:00", "#SBATCH --mail-type=END", "#SBATCH --reservation=x",
+                "#SBATCH --nodes=2", "#SBATCH --no-requeue", "#SBATCH --time=26:30:00", "#SBATCH --mail-type=END", "#SBATCH --reservation=x",
                 "#SBATCH --exclusive", "#SBATCH --partition=gpu", "#SBATCH --account=m1", "#SBATCH --qos=debug",
                 '#SBATCH --constraint="a100&nvme"', "#SBATCH --clusters=east", "#SBATCH --gpus-per-node=4",
                 "#SBATCH --gres=nvme:1", "#SBATCH --mem=200g", "#SBATCH --cpus-per-task=32",

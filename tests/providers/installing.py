@@ -37,7 +37,8 @@ def why_not(commands: Sequence[str]) -> str:
 
 def install(packages: Sequence[str], commands: Sequence[str]) -> str:
     """Install packages unless their commands are there; why that failed, empty if it did not."""
-    with open(Path(tempfile.gettempdir()) / "flowlib-test-install.lock", "w") as lock:
+    path = os.path.join(tempfile.gettempdir(), "flowlib-test-install.lock")
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the other process of the tests may be at it
         if why := why_not(commands):
             return why

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-PAUSE = 0.3
+PAUSE = 0.5
 """Seconds between looks: the scheduler's commands cost more than what they tell."""
 
 
