@@ -95,7 +95,9 @@ SCHEDULERS = {
                   "profile", "iam_instance_profile_arn", "state_file", "walltime", "linger", "launcher"},
         launcher="single",
     ),
-    "local": Scheduler("LocalProvider", BLOCKS | {"launcher", "worker_init", "cmd_timeout"}, launcher="single"),
+    "local": Scheduler(
+        "LocalProvider", BLOCKS | {"launcher", "worker_init", "cmd_timeout", "walltime"}, launcher="single"
+    ),
     "threads": Scheduler("", frozenset(), launcher=""),
     "cobalt": Scheduler("", frozenset(), launcher=""),
 }  # fmt: skip
