@@ -53,6 +53,8 @@ class TorqueDialect(Dialect):
             "-S /bin/bash",
             f"-N {order.name}",
             "-m n",
+            # Another block takes the place of a lost one; this one again would come unasked for.
+            "-r n",
             f"-l walltime={clock(order.walltime_s)}",
             self.size(order),
             f"-o {quoted(order.stdout)}",
