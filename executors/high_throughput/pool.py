@@ -246,7 +246,8 @@ class Pool:
             if not worker.link.send(frames):
                 self._owner.watch(worker.link.fileno(), lambda: self._on_link(worker), writing=True)
         except LinkClosed:
-            self._close(worker)
+            # What it said before it ended is still to be read; the end comes after that.
+            pass
 
     def _on_link(self, worker: WorkerProcess) -> None:
         if worker.closed:

@@ -78,8 +78,11 @@ for future in futures:
 kernel.wait_for_current_tasks()
 assert not kernel.tasks, kernel.tasks
 kernel.engine.graph.check_invariants()
-assert {executor}.outstanding() == 0
 assert add(1).result(60) == 2
+# What an interrupted call had launched ends on its own, and nobody waits for it.
+while {executor}.outstanding():
+    assert time.monotonic() < end, {executor}.outstanding()
+    time.sleep(0.01)
 kernel.cleanup()
 print("submitted", len(futures), "interrupted", interrupts)
 """
