@@ -43,6 +43,7 @@ ALIASES = {
     "flowlib.providers.condor.condor": "flowlib.providers.condor",
     "flowlib.providers.errors": "flowlib.errors",
     "flowlib.providers.grid_engine.grid_engine": "flowlib.providers.grid_engine",
+    "flowlib.providers.kubernetes.kube": "flowlib.providers.kubernetes",
     "flowlib.providers.local.local": "flowlib.providers.local",
     "flowlib.providers.lsf.lsf": "flowlib.providers.lsf",
     "flowlib.providers.pbspro.pbspro": "flowlib.providers.pbspro",
@@ -67,10 +68,7 @@ UNOFFERED = {
     "flowlib.providers.azure": f"Azure is not supported: {_MACHINES}",
     "flowlib.providers.googlecloud": f"Google Cloud is not supported: {_MACHINES}",
     **dict.fromkeys(
-        (
-            "flowlib.providers.aws",
-            "flowlib.providers.kubernetes",
-        ),
+        ("flowlib.providers.aws",),
         "this release starts workers on this machine and through batch schedulers; clouds come with a later one",
     ),
     "flowlib.executors.flux": f"Flux {_LATER}",
@@ -86,7 +84,6 @@ UNOFFERED_NAMES = {
     "FluxExecutor": "flowlib.executors.flux",
     "GlobusComputeExecutor": "flowlib.executors.globus_compute",
     "GoogleCloudProvider": "flowlib.providers.googlecloud",
-    "KubernetesProvider": "flowlib.providers.kubernetes",
     "MonitoringHub": "flowlib.monitoring",
     "RadicalPilotExecutor": "flowlib.executors.radical",
     "TaskVineExecutor": "flowlib.executors.taskvine",

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from flowlib.providers.condor import CondorProvider as CondorProvider
     from flowlib.providers.flux import FluxProvider as FluxProvider
     from flowlib.providers.grid_engine import GridEngineProvider as GridEngineProvider
+    from flowlib.providers.kubernetes import KubernetesProvider as KubernetesProvider
     from flowlib.providers.local import LocalProvider as LocalProvider
     from flowlib.providers.lsf import LSFProvider as LSFProvider
     from flowlib.providers.pbspro import PBSProProvider as PBSProProvider
@@ -22,6 +23,7 @@ __all__ = [
     "ExecutionProvider",
     "FluxProvider",
     "GridEngineProvider",
+    "KubernetesProvider",
     "LSFProvider",
     "LocalProvider",
     "PBSProProvider",
@@ -35,6 +37,7 @@ _HOMES = {
     "ExecutionProvider": "flowlib.providers.base",
     "FluxProvider": "flowlib.providers.flux",
     "GridEngineProvider": "flowlib.providers.grid_engine",
+    "KubernetesProvider": "flowlib.providers.kubernetes",
     "LSFProvider": "flowlib.providers.lsf",
     "LocalProvider": "flowlib.providers.local",
     "PBSProProvider": "flowlib.providers.pbspro",
