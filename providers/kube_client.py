@@ -113,7 +113,13 @@ class KubeClient:
 
     def close(self) -> None:
         """Close all connections; the next call opens one again."""
-        self._connection.rest_client.pool_manager.clear()
+        manager = self._connection.rest_client.pool_manager
+        # Clearing alone closes them only once nobody refers to them any more, and errors do for long.
+        for key in list(manager.pools.keys()):
+            pool = manager.pools.get(key)
+            if pool is not None:
+                pool.close()
+        manager.clear()
 
     def _json(self, call: Any, *args: Any, **options: Any) -> Json:
         found: Json = json.loads(self._call(call, *args, **options))

@@ -243,7 +243,7 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
             '    while kill -0 "$process" 2>/dev/null; do wait "$process"; code=$?; done',
             "done",
             # Its log goes away with the pod; these lines do not.
-            'if [ "$code" -ne 0 ]; then tail -n 50 "$FLOWLIB_LOGDIR"/*.log "$FLOWLIB_LOGDIR"/*/*.log >&2 2>/dev/null; fi',
+            '[ "$code" -eq 0 ] || find "$FLOWLIB_LOGDIR" -name "*.log" -exec tail -n 50 {} + >&2',
             'exit "$code"',
         ]
         return "\n".join(lines) + "\n"
@@ -398,7 +398,8 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         if job.stuck_since is not None and (seen.stuck > 1 or now - job.stuck_since >= self.pending_limit):
             self._ended(client, job, replace(seen, state=JobState.FAILED))
             return
-        job.status = replace(job.status, state=seen.state, message=seen.reason or None)
+        message = "is being ended" if job.cancelled else seen.reason or None
+        job.status = replace(job.status, state=seen.state, message=message)
 
     def _absent(self, client: KubeClient, job: _PodJob) -> None:
         """The cluster has no such pod."""

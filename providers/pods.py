@@ -1,7 +1,7 @@
 """What a block looks like to Kubernetes, and what Kubernetes says of it: manifests and states, as plain data.
 
-Everything here is JSON in and JSON or text out, so that it is tested without a cluster.  The names and reasons are those
-of the API of Kubernetes, version v1.
+Everything here is JSON in and JSON or text out, so that it is tested without a cluster.  The names and reasons are
+those of the API of Kubernetes, version v1.
 """
 
 from __future__ import annotations

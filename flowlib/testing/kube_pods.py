@@ -77,9 +77,10 @@ class PodProcess:
             return
         self._signal(signal.SIGTERM if grace else signal.SIGKILL)
         if grace and self._killer is None:
-            self._killer = threading.Timer(grace, self._signal, [signal.SIGKILL])
-            self._killer.daemon = True
-            self._killer.start()
+            killer = threading.Timer(grace, self._signal, [signal.SIGKILL])
+            killer.daemon = True
+            killer.start()
+            self._killer = killer
 
     def _signal(self, number: int) -> None:
         if self._process is not None:
@@ -94,9 +95,11 @@ class PodProcess:
             if self._wait_to_start():
                 code = self._run_command()
         finally:
-            if self._killer is not None:
-                self._killer.cancel()
-                self._killer.join()
+            with self._cluster.changed:
+                killer, self._killer = self._killer, None
+            if killer is not None:
+                killer.cancel()
+                killer.join()
             self._cluster.pod_ended(self, self._final_status(code))
 
     def discard(self) -> None:
@@ -156,6 +159,8 @@ class PodProcess:
     def _run_command(self) -> int | None:
         cluster = self._cluster
         places = self._mount()
+        if places is None:
+            return None
 
         def placed(text: str) -> str:
             for path, place in places.items():
@@ -193,8 +198,8 @@ class PodProcess:
         self._signal(signal.SIGKILL)
         return code
 
-    def _mount(self) -> dict[str, str]:
-        """Write secrets to files; returns where mounted directories really are."""
+    def _mount(self) -> dict[str, str] | None:
+        """Write secrets to files; returns where mounted directories really are, None if a secret is gone again."""
         names = {volume: secret for secret, volume in self._secret_names().items()}
         places = {}
         for mount in self._spec.get("volumeMounts") or []:
@@ -202,8 +207,9 @@ class PodProcess:
             place.mkdir(mode=0o700)
             places[mount["mountPath"]] = str(place)
             if mount["name"] in names:
-                with self._cluster.changed:
-                    secret = self._cluster.state.read("secrets", self.namespace, names[mount["name"]])
+                secret = self._cluster.state.objects.get(("secrets", self.namespace, names[mount["name"]]))
+                if secret is None:
+                    return None
                 for file, content in (secret.get("data") or {}).items():
                     path = place / file
                     path.write_bytes(base64.b64decode(content))

@@ -74,7 +74,7 @@ class ClusterState:
     version: int = 1
     history: list[tuple[int, str, str, str, Json]] = field(default_factory=list)
 
-    # ------------------------------------------------------------------------------------------------------ what is asked
+    # ---------------------------------------------------------------------------------------------------- what is asked
 
     def create(self, kind: str, namespace: str, manifest: Json, now: str) -> Json:
         """Make an object.

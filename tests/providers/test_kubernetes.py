@@ -352,7 +352,7 @@ def test_run_in_pods(cluster: FakeKubernetes, provide: Provide, load: Callable[.
         seen |= {future.result(timeout=30) for future in [which_pod(0.05) for _ in range(8)]}
     assert seen == set(cluster.pods())
     futures = [which_pod(0.1) for _ in range(20)]
-    gone = sorted(seen)[0]
+    gone = min(seen)
     cluster.evict(gone)
     assert gone not in [future.result(timeout=40) for future in futures[-5:]]
     kernel.cleanup()
