@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flowlib.providers.aws import AWSProvider as AWSProvider
     from flowlib.providers.base import ExecutionProvider as ExecutionProvider
     from flowlib.providers.condor import CondorProvider as CondorProvider
     from flowlib.providers.flux import FluxProvider as FluxProvider
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flowlib.providers.torque import TorqueProvider as TorqueProvider
 
 __all__ = [
+    "AWSProvider",
     "CondorProvider",
     "ExecutionProvider",
     "FluxProvider",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AWSProvider": "flowlib.providers.aws",
     "CondorProvider": "flowlib.providers.condor",
     "ExecutionProvider": "flowlib.providers.base",
     "FluxProvider": "flowlib.providers.flux",
