@@ -157,7 +157,7 @@ class FakeEc2:
             content = content.replace(old.encode(), new.encode())
         ids = re.findall(r"<instanceId>(i-[0-9a-f]+)</instanceId>", content.decode())
         if action == "RunInstances" and ids:
-            self._boot(ids[0], base64.b64decode(query["UserData"]).decode())
+            self._boot(ids[0], base64.b64decode(query.get("UserData", "")).decode())
         if action == "TerminateInstances":
             for instance in ids:
                 self.kill(instance)

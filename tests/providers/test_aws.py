@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import os
 import re
+import signal
 import sys
 import threading
 import time
@@ -101,7 +105,7 @@ def test_instance_lives_and_is_cancelled(cloud: FakeEc2, provide: Provide) -> No
     (instance,) = reservation["Instances"]
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
     assert tags["flowlib:run"] == provider.run and tags["project"] == "x"
-    groups = ec2(provider, "describe_security_groups", GroupIds=[instance["SecurityGroups"][0]["GroupId"]])
+    groups = ec2(provider, "describe_security_groups", GroupIds=[instance["NetworkInterfaces"][0]["Groups"][0]["GroupId"]])
     assert groups["SecurityGroups"][0]["IpPermissions"] == [], "nobody connects to instances"
     assert provider.cancel([job]) == [True]
     assert until(provider, job).state is JobState.CANCELLED
@@ -352,12 +356,9 @@ def executor(provider: AWSProvider, **settings: Any) -> HighThroughputExecutor:
 
 @pytest.mark.slow
 def test_run_on_instances(
-    cloud: FakeEc2, provide: Provide, load: Callable[..., Any], run_dir: str, tmp_path: Path
+    cloud: FakeEc2, provide: Provide, load: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Tasks run on instances, an interruption costs none, and what stands in the start-up data is void by then."""
-    import base64
-    import gzip
-
     from flowlib.executors.high_throughput.block import read_block
     from flowlib.executors.high_throughput.exchange import exchange
 
@@ -371,6 +372,7 @@ def test_run_on_instances(
         r'<<"END" \| gunzip >"\$FLOWLIB_BLOCK_DIR/block.json"\n(.*?)END', cloud.scripts[first], re.DOTALL
     )
     assert packed is not None
+    monkeypatch.setenv("FLOWLIB_LOGDIR", str(tmp_path))
     path = tmp_path / "stolen.json"
     path.write_bytes(gzip.decompress(base64.b64decode(packed[1])))
     block = read_block(str(path))
@@ -381,9 +383,6 @@ def test_run_on_instances(
 
     # The interchange dies; the next one lets in the manager with its own key.
     session = kernel.executors["cloud"]._session
-    import os
-    import signal
-
     os.kill(session.client.pid, signal.SIGKILL)
     assert which_instance().result(timeout=40) == first
     with pytest.raises(ValueError, match="used before"):
