@@ -5,6 +5,7 @@ boto3 is slow to import and not always installed, so it is first touched when th
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -58,13 +59,16 @@ class Ec2Client:
             import boto3
             import botocore.config
             import botocore.exceptions
+            import botocore.session
         except ImportError as e:
             raise OptionalModuleMissing(["boto3"], "AWSProvider needs it; pip install 'flowlib[aws]'") from e
         settings = botocore.config.Config(
             connect_timeout=timeout, read_timeout=timeout, retries={"total_max_attempts": 1, "mode": "standard"}
         )
         try:
-            session = boto3.Session(profile_name=profile, region_name=region, **_keys(key_file))
+            core = botocore.session.get_session()
+            core.register_component("data_loader", _descriptions())
+            session = boto3.Session(botocore_session=core, profile_name=profile, region_name=region, **_keys(key_file))
             self._ec2: Any = session.client("ec2", config=settings, endpoint_url=endpoint_url)
         except botocore.exceptions.BotoCoreError as e:
             raise ConfigurationError(f"AWSProvider(profile={profile!r}, region={region!r}): {e}") from e
@@ -210,6 +214,14 @@ def remove_network(client: Ec2Client, name: str) -> None:
         client.call("delete_internet_gateway", InternetGatewayId=id_)
     for vpc in client.call("describe_vpcs", Filters=tagged)["Vpcs"]:
         client.call("delete_vpc", VpcId=vpc["VpcId"])
+
+
+@functools.cache
+def _descriptions() -> Any:
+    """boto3's descriptions of services, of which EC2's takes a third of a second to read."""
+    import botocore.loaders
+
+    return botocore.loaders.create_loader()
 
 
 def _keys(key_file: str | None) -> dict[str, str]:

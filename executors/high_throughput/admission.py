@@ -7,6 +7,7 @@ the driver says so.
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import zmq
@@ -63,7 +64,10 @@ class Admission:
             ValueError: It is no key.
         """
         block = self.once_for(frame)
-        key = z85.decode(public_key)
+        try:
+            key = z85.decode(public_key)
+        except (KeyError, struct.error) as e:
+            raise ValueError(f"no text in Z85: {e}") from None
         if len(key) != 32:
             raise ValueError(f"a key of {len(key)} bytes")
         if self._blocks.get(key, block) != block or block is None or not self.tokens.exchange(block, key):

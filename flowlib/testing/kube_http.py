@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> Json | bytes | None:
         cluster = self.cluster
         if method == "GET" and name is None:
-            if query.get("watch") in ("1", "true"):
+            if query.get("watch", "").lower() in ("1", "t", "true"):
                 self._watch(kind, namespace, query)
                 return None
             return self._list(kind, namespace, query)

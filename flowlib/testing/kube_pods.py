@@ -144,6 +144,7 @@ class PodProcess:
         return {
             "name": self._spec["name"],
             "image": self._spec["image"],
+            "imageID": "",
             "state": state,
             "ready": "running" in state,
             "restartCount": 0,

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from flowlib.providers.ec2_client import Ec2Client
+
 MOTO = """
 import sys
 from moto.server import ThreadedMotoServer
@@ -37,7 +39,12 @@ ERROR = (
 
 
 class Moto:
-    """moto's server in a process of its own; ends with this one."""
+    """moto's server in a process of its own; ends with this one.
+
+    Attributes:
+        address: Its URL.
+        admin: Somebody else's connection to it.
+    """
 
     def __init__(self) -> None:
         environment = {**os.environ, "MOTO_ENABLE_AMI_VALIDATION": "true", "PYTHONWARNINGS": "ignore"}
@@ -45,6 +52,7 @@ class Moto:
         self.process = subprocess.Popen([sys.executable, "-c", MOTO], env=environment, text=True, **pipes)
         assert self.process.stdout is not None
         self.address = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        self.admin = Ec2Client("us-east-2", None, None, self.address, 10)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -53,6 +61,7 @@ class Moto:
 
     def close(self) -> None:
         """End it."""
+        self.admin.close()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()

@@ -32,7 +32,10 @@ IMAGE = "ami-03cf127a"
 @pytest.fixture(scope="module")
 def moto() -> Iterator[Moto]:
     """moto's server."""
-    server = Moto()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        server = Moto()
     yield server
     server.close()
 
@@ -67,20 +70,14 @@ def provide(cloud: FakeEc2, tmp_path: Path) -> Iterator[Provide]:
             found._client.close()
 
 
-def ec2(provider: AWSProvider, operation: str, **arguments: Any) -> dict[str, Any]:
+def ec2(cloud: FakeEc2, operation: str, **arguments: Any) -> dict[str, Any]:
     """A call to the cloud, as somebody else."""
-    from flowlib.providers.ec2_client import Ec2Client
-
-    client = Ec2Client(provider.region, None, None, provider.endpoint_url, 10)
-    try:
-        return client.call(operation, **arguments)
-    finally:
-        client.close()
+    return cloud.moto.admin.call(operation, **arguments)
 
 
-def states(provider: AWSProvider) -> dict[str, str]:
+def states(cloud: FakeEc2) -> dict[str, str]:
     """States of all instances of the account, whoever has them."""
-    found = ec2(provider, "describe_instances")["Reservations"]
+    found = ec2(cloud, "describe_instances")["Reservations"]
     return {i["InstanceId"]: i["State"]["Name"] for reservation in found for i in reservation["Instances"]}
 
 
@@ -101,15 +98,15 @@ def test_instance_lives_and_is_cancelled(cloud: FakeEc2, provide: Provide) -> No
     provider.deliver({"block.json": b"once"}, "job")
     job = provider.submit('cat "${FLOWLIB_BLOCK_DIR}/block.json"', 1, "job")
     assert until(provider, job, JobState.RUNNING).state is JobState.RUNNING
-    (reservation,) = ec2(provider, "describe_instances")["Reservations"]
+    (reservation,) = ec2(cloud, "describe_instances")["Reservations"]
     (instance,) = reservation["Instances"]
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
     assert tags["flowlib:run"] == provider.run and tags["project"] == "x"
-    groups = ec2(provider, "describe_security_groups", GroupIds=[instance["NetworkInterfaces"][0]["Groups"][0]["GroupId"]])
+    groups = ec2(cloud, "describe_security_groups", GroupIds=[instance["NetworkInterfaces"][0]["Groups"][0]["GroupId"]])
     assert groups["SecurityGroups"][0]["IpPermissions"] == [], "nobody connects to instances"
     assert provider.cancel([job]) == [True]
     assert until(provider, job).state is JobState.CANCELLED
-    assert states(provider) == {job: "terminated"}
+    assert states(cloud) == {job: "terminated"}
 
 
 def test_start_script_runs(cloud: FakeEc2, provide: Provide) -> None:
@@ -136,12 +133,12 @@ def test_start_script_runs(cloud: FakeEc2, provide: Provide) -> None:
 def test_foreign_instances_are_left_alone(cloud: FakeEc2, provide: Provide) -> None:
     """Instances of others, and of another run of flowlib, are neither listed nor ended."""
     provider, other = provide(), provide()
-    foreign = ec2(provider, "run_instances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    foreign = ec2(cloud, "run_instances", ImageId=IMAGE, MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
     theirs, job = other.submit("true", 1, "job"), provider.submit("true", 1, "job")
     assert provider.cancel([foreign, theirs]) == [False, False]
     assert [status.state for status in provider.status([foreign, theirs])] == [JobState.MISSING] * 2
     assert provider.cancel([job]) == [True]
-    assert states(provider) == {foreign: "running", theirs: "running", job: "terminated"}
+    assert states(cloud) == {foreign: "running", theirs: "running", job: "terminated"}
     assert other.cancel([theirs]) == [True]
 
 
@@ -159,7 +156,7 @@ def test_network_is_made_once(cloud: FakeEc2, provide: Provide, tmp_path: Path) 
     """All runs use one network, which the state file names and ``teardown`` removes."""
     provider, other = provide(state_file=str(tmp_path / "state.json")), provide()
     jobs = [provider.submit("true", 1), other.submit("true", 1)]
-    vpcs = ec2(provider, "describe_vpcs", Filters=[{"Name": "tag:flowlib:network", "Values": ["default"]}])["Vpcs"]
+    vpcs = ec2(cloud, "describe_vpcs", Filters=[{"Name": "tag:flowlib:network", "Values": ["default"]}])["Vpcs"]
     assert len(vpcs) == 1
     state = json.loads((tmp_path / "state.json").read_text())
     assert state["vpcID"] == vpcs[0]["VpcId"] and state["instances"] == [jobs[0]]
@@ -170,7 +167,7 @@ def test_network_is_made_once(cloud: FakeEc2, provide: Provide, tmp_path: Path) 
     provider.cancel(jobs[:1])
     other.cancel(jobs[1:])
     provider.teardown()
-    vpcs = ec2(provider, "describe_vpcs", Filters=[{"Name": "tag:flowlib:network", "Values": ["default"]}])["Vpcs"]
+    vpcs = ec2(cloud, "describe_vpcs", Filters=[{"Name": "tag:flowlib:network", "Values": ["default"]}])["Vpcs"]
     assert vpcs == []
 
 
@@ -180,7 +177,7 @@ def test_spot_interruption(cloud: FakeEc2, provide: Provide) -> None:
     job = provider.submit("true", 1)
     until(provider, job, JobState.RUNNING)
     cloud.replace = {"Client.UserInitiatedShutdown": "Server.SpotInstanceTermination"}
-    ec2(provider, "terminate_instances", InstanceIds=[job])
+    ec2(cloud, "terminate_instances", InstanceIds=[job])
     status = until(provider, job)
     assert status.state is JobState.FAILED
     assert "spot interruption" in str(status.message)
@@ -190,7 +187,7 @@ def test_ended_from_outside(cloud: FakeEc2, provide: Provide) -> None:
     """An instance that somebody else ended is no error of ours, and is told as what it is."""
     provider = provide()
     job = provider.submit("true", 1)
-    ec2(provider, "terminate_instances", InstanceIds=[job])
+    ec2(cloud, "terminate_instances", InstanceIds=[job])
     status = until(provider, job)
     assert status.state is JobState.CANCELLED
     assert "somebody else" in str(status.message)
@@ -244,9 +241,9 @@ def test_lost_answer_makes_one_instance(cloud: FakeEc2, provide: Provide, done: 
     cloud.drop("RunInstances", done=done)
     job = provider.submit("true", 1, "job")
     assert until(provider, job, JobState.RUNNING).state is JobState.RUNNING
-    assert len(states(provider)) == 2
+    assert len(states(cloud)) == 2
     assert provider.cancel([job, other]) == [True, True]
-    assert set(states(provider).values()) == {"terminated"}
+    assert set(states(cloud).values()) == {"terminated"}
 
 
 def test_cancel_while_it_is_not_known_whether_it_exists(cloud: FakeEc2, provide: Provide) -> None:
@@ -256,7 +253,7 @@ def test_cancel_while_it_is_not_known_whether_it_exists(cloud: FakeEc2, provide:
     cloud.drop("RunInstances", done=True)
     job = provider.submit("true", 1, "job")
     assert provider.cancel([first, job]) == [True, True]
-    assert set(states(provider).values()) == {"terminated"}
+    assert set(states(cloud).values()) == {"terminated"}
 
 
 def test_failed_query_says_nothing(cloud: FakeEc2, provide: Provide) -> None:
@@ -281,7 +278,7 @@ def test_linger(cloud: FakeEc2, provide: Provide) -> None:
     provider = provide(linger=True)
     job = provider.submit("true", 1)
     assert provider.cancel([job]) == [False]
-    assert states(provider) == {job: "running"}
+    assert states(cloud) == {job: "running"}
     assert "shutdown" not in cloud.scripts[job]
 
 
@@ -391,8 +388,9 @@ def test_run_on_instances(
     futures = [which_instance(0.2) for _ in range(10)]
     futures[0].result(timeout=30)
     cloud.replace = {"Client.UserInitiatedShutdown": "Server.SpotInstanceTermination"}
-    ec2(kernel.executors["cloud"].provider, "terminate_instances", InstanceIds=[first])
+    cloud.kill(first)
+    ec2(cloud, "terminate_instances", InstanceIds=[first])
     results = [future.result(timeout=40) for future in futures]
     assert results[-1] != first
     kernel.cleanup()
-    assert set(states(kernel.executors["cloud"].provider).values()) == {"terminated"}
+    assert set(states(cloud).values()) == {"terminated"}
