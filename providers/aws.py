@@ -14,18 +14,16 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from flowlib.errors import ConfigurationError, ExecutionProviderException, SubmitException
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.launchers import Launcher, SingleNodeLauncher, check_launcher
 from flowlib.providers import ec2
 from flowlib.providers.base import ExecutionProvider, RemoteSide, check_blocks, safe_name
+from flowlib.providers.ec2_client import Ec2Client, Ec2Error, Ec2Unreachable
+from flowlib.providers.ec2_network import make_network, remove_network
 from flowlib.representation import RepresentationMixin
 from flowlib.units import parse_time
-
-if TYPE_CHECKING:
-    from flowlib.providers.ec2_client import Ec2Client
 
 logger = logging.getLogger(__name__)
 
@@ -258,8 +256,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
 
     def _start(self, client: Ec2Client, job: _Machine) -> None:
         """Ask for a job's instance, in one zone after the other; notes if it cannot be known whether there is one."""
-        from flowlib.providers.ec2_client import Ec2Error, Ec2Unreachable
-
         job.doubt = ""
         refusal: ec2.Ec2Refusal | None = None
         try:
@@ -291,8 +287,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
 
     def _places(self, client: Ec2Client) -> tuple[Sequence[str], ec2.MachineShape]:
         """Subnets to choose from, and what all instances have in common."""
-        from flowlib.providers.ec2_client import make_network
-
         groups: Sequence[str] = self.security_group_ids
         if self.subnet_id is not None:
             subnets = [self.subnet_id] if isinstance(self.subnet_id, str) else list(self.subnet_id)
@@ -319,8 +313,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
         Raises:
             ExecutionProviderException: The query was not answered.
         """
-        from flowlib.providers.ec2_client import Ec2Error, Ec2Unreachable
-
         known = [job for id_ in job_ids if (job := self._jobs.get(str(id_))) is not None]
         if any(not job.status.terminal for job in known):
             client = self._connected()
@@ -391,8 +383,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
 
     def _console(self, client: Ec2Client, job: _Machine) -> str | None:
         """Keep the end of what an instance wrote to its console; None where there is nothing."""
-        from flowlib.providers.ec2_client import Ec2Error, Ec2Unreachable
-
         try:
             text = client.call("get_console_output", InstanceId=job.id).get("Output")
         except (Ec2Error, Ec2Unreachable) as e:
@@ -438,8 +428,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
 
     def _find(self, job: _Machine) -> None:
         """Look for the instance of a request whose answer was lost."""
-        from flowlib.providers.ec2_client import Ec2Error, Ec2Unreachable
-
         try:
             found = self._connected().instances(ec2.own(self.run, job.name))
         except (Ec2Error, Ec2Unreachable) as e:
@@ -450,8 +438,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
 
     def _terminate(self, client: Ec2Client, ids: Sequence[str]) -> set[str]:
         """Terminate instances; which of them are ending, or gone."""
-        from flowlib.providers.ec2_client import Ec2Error, Ec2Unreachable
-
         try:
             client.call("terminate_instances", InstanceIds=list(ids))
         except Ec2Error as e:
@@ -473,8 +459,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
         Raises:
             ExecutionProviderException: It is in use, or EC2 does not answer.
         """
-        from flowlib.providers.ec2_client import Ec2Error, Ec2Unreachable, remove_network
-
         try:
             remove_network(self._connected(), "default")
         except (Ec2Error, Ec2Unreachable) as e:
@@ -487,8 +471,6 @@ class AWSProvider(RepresentationMixin, ExecutionProvider):
 
     def _connected(self) -> Ec2Client:
         if self._client is None:
-            from flowlib.providers.ec2_client import Ec2Client
-
             self._client = Ec2Client(self.region, self.profile, self.key_file, self.endpoint_url, self.cmd_timeout)
         return self._client
 

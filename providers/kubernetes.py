@@ -11,22 +11,19 @@ import json
 import logging
 import os
 import secrets
-import shlex
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from flowlib.errors import ConfigurationError, ExecutionProviderException, SubmitException
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.providers import pods
 from flowlib.providers.base import ExecutionProvider, RemoteSide, check_blocks, safe_name
-from flowlib.providers.watched_init import watched
+from flowlib.providers.kube_client import KubeClient, KubeError, KubeUnreachable
+from flowlib.providers.pod_arguments import check_room, check_seconds, cpus, memory, pairs
+from flowlib.providers.pod_jobs import PodEnd, PodJob
 from flowlib.representation import RepresentationMixin
-from flowlib.units import parse_size
-
-if TYPE_CHECKING:
-    from flowlib.providers.kube_client import KubeClient
 
 logger = logging.getLogger(__name__)
 
@@ -142,17 +139,12 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
                 f"KubernetesProvider(nodes_per_block={nodes_per_block}): a block is one pod; for more pods raise "
                 "max_blocks and init_blocks"
             )
-        for name, seconds in (
-            ("pending_limit", pending_limit),
-            ("cmd_timeout", cmd_timeout),
-            ("status_polling_interval", status_polling_interval),
-        ):
-            number: object = seconds
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or number <= 0:
-                raise ConfigurationError(f"KubernetesProvider({name}={number!r}): give a number of seconds above 0")
-        _check_room("cpu", init_cpu, max_cpu, _cpus)
-        _check_room("mem", init_mem, max_mem, _bytes)
-        self.persistent_volumes = _pairs(persistent_volumes)
+        check_seconds(
+            pending_limit=pending_limit, cmd_timeout=cmd_timeout, status_polling_interval=status_polling_interval
+        )
+        check_room("cpu", init_cpu, max_cpu, cpus)
+        check_room("mem", init_mem, max_mem, memory)
+        self.persistent_volumes = pairs(persistent_volumes)
         self.image = image
         self.namespace = namespace
         self.nodes_per_block = nodes_per_block
@@ -182,16 +174,16 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         self.pending_limit = pending_limit
         self.cmd_timeout = cmd_timeout
         self._interval = status_polling_interval
-        cores = int(_cpus(max_cpu))
+        cores = int(cpus(max_cpu))
         self.cores_per_node = cores or None
-        self.mem_per_node = _bytes(max_mem) / (1 << 30)
+        self.mem_per_node = memory(max_mem) / (1 << 30)
         self.script_dir: str | None = None
         self.run = secrets.token_hex(6)
         self._client: KubeClient | None = None
         self._count = 0
         self._python: str | None = None
         self._delivered: dict[str, dict[str, bytes]] = {}
-        self._jobs: dict[str, _PodJob] = {}
+        self._jobs: dict[str, PodJob] = {}
 
     # ------------------------------------------------------------------------------------------- the provider's face
 
@@ -225,28 +217,7 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
 
     def render_script(self, command: str, tasks_per_node: int = 1, job_name: str = "flowlib.auto") -> str:
         """The script that runs in the pod; see ``ExecutionProvider.render_script``."""
-        python = shlex.quote(self._python) if self._python else '"$(command -v python3)"'
-        lines = [
-            f"export JOBNAME={shlex.quote(job_name)}",
-            'export FLOWLIB_LOGDIR="$(mktemp -d)"',
-            '[ -w . ] || cd "$FLOWLIB_LOGDIR"',
-            *watched(self.worker_init),
-            f"export FLOWLIB_PYTHON={python}",
-            '[ -n "$FLOWLIB_PYTHON" ] || echo "flowlib: the image has no python3 on its PATH" >&2',
-            # Only the first process of a pod is told to end, and bash passes that on only if it does not itself run it.
-            "processes=",
-            *([f"{command} &", 'processes="$processes $!"'] * tasks_per_node),
-            "trap 'kill $processes 2>/dev/null' TERM",
-            "code=0",
-            "for process in $processes; do",
-            '    wait "$process" || code=$?',
-            '    while kill -0 "$process" 2>/dev/null; do wait "$process"; code=$?; done',
-            "done",
-            # Its log goes away with the pod; these lines do not.
-            '[ "$code" -eq 0 ] || find "$FLOWLIB_LOGDIR" -name "*.log" -exec tail -n 50 {} + >&2',
-            'exit "$code"',
-        ]
-        return "\n".join(lines) + "\n"
+        return pods.pod_script(command, tasks_per_node, job_name, self.worker_init, self._python)
 
     def render_manifest(self, command: str, tasks_per_node: int = 1, job_name: str = "flowlib.auto") -> dict[str, Any]:
         """The pod that ``submit`` would ask for, as the API has it.
@@ -290,7 +261,7 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         script = self.render_script(command, tasks_per_node, job_name)
         manifest = pods.pod_manifest(name, self.run, job_name, script, self._shape(), name if files else None)
         secret = pods.secret_manifest(name, self.run, job_name, files) if files else None
-        job = _PodJob(name, job_name, manifest, secret, self._write(job_name, ".json", json.dumps(manifest, indent=1)))
+        job = PodJob(name, job_name, manifest, secret, self._write(job_name, ".json", json.dumps(manifest, indent=1)))
         job.status = JobStatus(JobState.PENDING, script_path=job.path)
         try:
             self._make(client, job)
@@ -301,10 +272,8 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         self._write(job_name, ".id", f"{self.namespace}/{name}\n")
         return name
 
-    def _make(self, client: KubeClient, job: _PodJob) -> None:
+    def _make(self, client: KubeClient, job: PodJob) -> None:
         """Make a job's secret and pod, as far as they are not there; notes if that cannot be known."""
-        from flowlib.providers.kube_client import KubeError, KubeUnreachable
-
         job.doubt = ""
         try:
             if job.secret is not None:
@@ -312,22 +281,16 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
             pod = self._once(client.create_pod, job.manifest) or client.read_pod(job.name)
         except KubeError as e:
             refusal = pods.read_refusal(e.code, e.said)
-            error = SubmitException(job.job_name, refusal.why, retcode=None)
-            error.retryable = refusal.retryable
-            raise error from None
+            raise _refused(job, refusal.why, retryable=refusal.retryable) from None
         except KubeUnreachable as e:
             if not e.sent:
-                error = SubmitException(job.job_name, e.why)
-                error.retryable = True
-                raise error from None
+                raise _refused(job, e.why, retryable=True) from None
             job.doubt = f"it is not known whether there is a pod {job.name}: {e.why}"
             return
         self._found(client, job, pod)
 
     def _once(self, create: Any, manifest: pods.Json) -> pods.Json | None:
         """Make something; None if it is there already."""
-        from flowlib.providers.kube_client import KubeError
-
         try:
             made: pods.Json = create(manifest)
         except KubeError as e:
@@ -337,10 +300,8 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
             return None
         return made
 
-    def _found(self, client: KubeClient, job: _PodJob, pod: pods.Json) -> None:
+    def _found(self, client: KubeClient, job: PodJob, pod: pods.Json) -> None:
         """A job's pod is known to be there."""
-        from flowlib.providers.kube_client import KubeError, KubeUnreachable
-
         job.doubt, job.absent = "", 0
         job.uid = str(pod["metadata"]["uid"])
         if job.secret is not None and not job.owned:
@@ -359,8 +320,6 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         Raises:
             ExecutionProviderException: The query was not answered.
         """
-        from flowlib.providers.kube_client import KubeError, KubeUnreachable
-
         known = [job for id_ in job_ids if (job := self._jobs.get(str(id_))) is not None]
         if any(not job.over for job in known):
             client = self._connected()
@@ -378,7 +337,7 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
             for id_ in job_ids
         ]
 
-    def _look(self, client: KubeClient, job: _PodJob, pod: pods.Json | None) -> None:
+    def _look(self, client: KubeClient, job: PodJob, pod: pods.Json | None) -> None:
         """Take over what the list says of a job."""
         if pod is None:
             self._absent(client, job)
@@ -401,7 +360,7 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         message = "is being ended" if job.cancelled else seen.reason or None
         job.status = replace(job.status, state=seen.state, message=message)
 
-    def _absent(self, client: KubeClient, job: _PodJob) -> None:
+    def _absent(self, client: KubeClient, job: PodJob) -> None:
         """The cluster has no such pod."""
         if job.uid:
             why = "cancelled" if job.cancelled else "somebody else, or the cluster, deleted its pod"
@@ -423,10 +382,8 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
                 self._end(job, PodEnd(JobState.FAILED, str(e)))
                 self._discard(client, job)
 
-    def _ended(self, client: KubeClient, job: _PodJob, seen: pods.PodSeen) -> None:
+    def _ended(self, client: KubeClient, job: PodJob, seen: pods.PodSeen) -> None:
         """A pod ended, or never will begin: keep what it said, and remove it."""
-        from flowlib.providers.kube_client import KubeError, KubeUnreachable
-
         out = None
         if seen.state is not JobState.CANCELLED and seen.exit_code is not None:
             try:
@@ -438,7 +395,7 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         self._delete(client, job)
         self._discard(client, job)
 
-    def _end(self, job: _PodJob, end: PodEnd) -> None:
+    def _end(self, job: PodJob, end: PodEnd) -> None:
         job.over = True
         job.secret_bytes_gone()
         job.status = JobStatus(end.state, end.reason or None, end.exit_code, None, end.output, job.path)
@@ -465,9 +422,7 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         self._rest()
         return answers
 
-    def _cancel(self, client: KubeClient, job: _PodJob) -> bool:
-        from flowlib.providers.kube_client import KubeError, KubeUnreachable
-
+    def _cancel(self, client: KubeClient, job: PodJob) -> bool:
         if not job.uid:
             try:
                 self._found(client, job, client.read_pod(job.name))
@@ -479,39 +434,13 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
                 return False
         return self._delete(client, job) and self._discard(client, job)
 
-    def _delete(self, client: KubeClient, job: _PodJob) -> bool:
-        """Delete a job's pod; whether that is under way."""
-        from flowlib.providers.kube_client import KubeError, KubeUnreachable
+    def _delete(self, client: KubeClient, job: PodJob) -> bool:
+        """Delete a job's pod; whether it is gone, or on its way."""
+        return _gone("pod", job, lambda: client.delete_pod(job.name, job.uid, GRACE))
 
-        try:
-            client.delete_pod(job.name, job.uid, GRACE)
-        except KubeError as e:
-            # 409: another pod has the name now, which is none of ours.
-            if e.code in (404, 409):
-                return True
-            logger.warning("pod %s cannot be deleted: %s", job.name, e)
-            return False
-        except KubeUnreachable as e:
-            logger.warning("pod %s cannot be deleted: %s", job.name, e)
-            return False
-        return True
-
-    def _discard(self, client: KubeClient, job: _PodJob) -> bool:
-        """Delete a job's secret; whether it is gone."""
-        from flowlib.providers.kube_client import KubeError, KubeUnreachable
-
-        if job.secret is None:
-            return True
-        try:
-            client.delete_secret(job.name)
-        except KubeError as e:
-            if e.code != 404:
-                logger.warning("secret %s cannot be deleted: %s", job.name, e)
-            return e.code == 404
-        except KubeUnreachable as e:
-            logger.warning("secret %s cannot be deleted: %s", job.name, e)
-            return False
-        return True
+    def _discard(self, client: KubeClient, job: PodJob) -> bool:
+        """Delete a job's secret, if it has one; whether it is gone."""
+        return job.secret is None or _gone("secret", job, lambda: client.delete_secret(job.name))
 
     # ------------------------------------------------------------------------------------------------------ helpers
 
@@ -537,8 +466,6 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
 
     def _connected(self) -> KubeClient:
         if self._client is None:
-            from flowlib.providers.kube_client import KubeClient
-
             self._client = KubeClient(self.namespace, self.kube_config, self.context, self.cmd_timeout)
         return self._client
 
@@ -562,97 +489,20 @@ class KubernetesProvider(RepresentationMixin, ExecutionProvider):
         return path
 
 
-@dataclass(frozen=True)
-class PodEnd:
-    """How a job ended."""
-
-    state: JobState
-    reason: str
-    exit_code: int | None = None
-    output: str | None = None
-
-
-@dataclass(eq=False)
-class _PodJob:
-    """A pod, or a call that may have made one.
-
-    Attributes:
-        name: Of the pod, and of its secret.
-        job_name: The block's.
-        manifest: What was asked for.
-        secret: Its secret; None if there is none.
-        path: Where the manifest was written.
-        status: What is known.
-        uid: The pod's; "" as long as it is not known whether there is one.
-        owned: Whether the secret knows its pod.
-        doubt: Why that is so.
-        absent: How often in a row there was no such pod.
-        stuck_since: Since when it has waited for something that may not come.
-        cancelled: Whether it was told to end.
-        over: Whether it ended.
-    """
-
-    name: str
-    job_name: str
-    manifest: pods.Json
-    secret: pods.Json | None
-    path: str | None
-    status: JobStatus = field(default_factory=lambda: JobStatus(JobState.PENDING))
-    uid: str = ""
-    owned: bool = False
-    doubt: str = ""
-    absent: int = 0
-    stuck_since: float | None = None
-    cancelled: bool = False
-    over: bool = False
-
-    def told(self) -> JobStatus:
-        """The status as callers see it."""
-        if self.doubt and not self.over:
-            return replace(self.status, state=JobState.UNKNOWN, message=self.doubt)
-        return self.status
-
-    def secret_bytes_gone(self) -> None:
-        """Keep no key longer than it is needed."""
-        if self.secret is not None:
-            self.secret = {}
+def _gone(what: str, job: PodJob, delete: Callable[[], None]) -> bool:
+    """Delete something; whether it is gone, or on its way."""
+    try:
+        delete()
+    except (KubeError, KubeUnreachable) as e:
+        # 404: it is gone. 409: another one has the name now, which is none of ours.
+        if isinstance(e, KubeError) and e.code in (404, 409):
+            return True
+        logger.warning("%s %s cannot be deleted: %s", what, job.name, e)
+        return False
+    return True
 
 
-def _cpus(value: object) -> float:
-    number = float(value[:-1]) / 1000 if isinstance(value, str) and value.endswith("m") else float(value)  # type: ignore[arg-type]
-    if not 0 < number < 1e6:
-        raise ValueError(value)
-    return number
-
-
-def _bytes(value: object) -> int:
-    return parse_size(value, "memory")
-
-
-def _check_room(what: str, least: object, most: object, read: Any) -> None:
-    for name, value in ((f"init_{what}", least), (f"max_{what}", most)):
-        try:
-            read(value)
-        except (TypeError, ValueError):
-            kind = "a number of CPUs, more than 0" if what == "cpu" else "an amount of memory, such as '500Mi'"
-            raise ConfigurationError(f"KubernetesProvider({name}={value!r}): give {kind}") from None
-    if read(least) > read(most):
-        raise ConfigurationError(
-            f"KubernetesProvider(init_{what}={least!r}, max_{what}={most!r}): what is reserved must not be more than "
-            "what may be used"
-        )
-
-
-def _pairs(volumes: object) -> list[tuple[str, str]]:
-    problem = ConfigurationError(
-        f"KubernetesProvider(persistent_volumes={volumes!r}): give pairs of a claim's name and a directory, such as "
-        "[('data', '/data')]"
-    )
-    if isinstance(volumes, str) or not isinstance(volumes, Sequence):
-        raise problem
-    pairs = []
-    for volume in volumes:
-        if isinstance(volume, str) or not isinstance(volume, Sequence) or len(volume) != 2:
-            raise problem
-        pairs.append((str(volume[0]), str(volume[1])))
-    return pairs
+def _refused(job: PodJob, why: str, *, retryable: bool) -> SubmitException:
+    error = SubmitException(job.job_name, why)
+    error.retryable = retryable
+    return error

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from flowlib.jobs.states import JobState
+from flowlib.providers.watched_init import watched
 
 Json = dict[str, Any]
 
@@ -206,6 +208,40 @@ def pod_manifest(name: str, run: str, job_name: str, script: str, shape: PodShap
     if shape.annotations:
         metadata["annotations"] = dict(shape.annotations)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def pod_script(command: str, copies: int, job_name: str, worker_init: str, python: str | None) -> str:
+    """The script that a pod runs, for bash.
+
+    Args:
+        command: Shell command line that starts one manager.
+        copies: How many times to run it.
+        job_name: The block's name.
+        worker_init: Shell text that runs before.
+        python: The Python to use; None for the ``python3`` on the PATH.
+    """
+    wanted = shlex.quote(python) if python else '"$(command -v python3)"'
+    lines = [
+        f"export JOBNAME={shlex.quote(job_name)}",
+        'export FLOWLIB_LOGDIR="$(mktemp -d)"',
+        '[ -w . ] || cd "$FLOWLIB_LOGDIR"',
+        *watched(worker_init),
+        f"export FLOWLIB_PYTHON={wanted}",
+        '[ -n "$FLOWLIB_PYTHON" ] || echo "flowlib: the image has no python3 on its PATH" >&2',
+        # Only the first process of a pod is told to end, and bash passes that on only if it does not itself run it.
+        "processes=",
+        *([f"{command} &", 'processes="$processes $!"'] * copies),
+        "trap 'kill $processes 2>/dev/null' TERM",
+        "code=0",
+        "for process in $processes; do",
+        '    wait "$process" || code=$?',
+        '    while kill -0 "$process" 2>/dev/null; do wait "$process"; code=$?; done',
+        "done",
+        # Its log goes away with the pod; these lines do not.
+        '[ "$code" -eq 0 ] || find "$FLOWLIB_LOGDIR" -name "*.log" -exec tail -n 50 {} + >&2',
+        'exit "$code"',
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def read_pod(pod: Json) -> PodSeen:

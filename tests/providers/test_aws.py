@@ -366,7 +366,7 @@ def test_run_on_instances(
 
     # Somebody reads the start-up data.
     packed = re.search(
-        r'<<"END" \| gunzip >"\$FLOWLIB_BLOCK_DIR/block.json"\n(.*?)END', cloud.scripts[first], re.DOTALL
+        r'<<"END" \| gunzip >"\$FLOWLIB_BLOCK_DIR/block.json"\n(.*?)\nEND\n', cloud.scripts[first], re.DOTALL
     )
     assert packed is not None
     monkeypatch.setenv("FLOWLIB_LOGDIR", str(tmp_path))
