@@ -51,7 +51,10 @@ class Moto:
         pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen([sys.executable, "-c", MOTO], env=environment, text=True, **pipes)
         assert self.process.stdout is not None
-        self.address = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        port = self.process.stdout.readline().strip()
+        if not port:
+            raise RuntimeError(f"moto's server did not start (exit code {self.process.wait(10)}); is flask installed?")
+        self.address = f"http://127.0.0.1:{port}"
         self.admin = Ec2Client("us-east-2", None, None, self.address, 10)
 
     def reset(self) -> None:

@@ -385,7 +385,7 @@ def test_run_on_instances(
     with pytest.raises(ValueError, match="used before"):
         exchange(block)
 
-    futures = [which_instance(0.2) for _ in range(10)]
+    futures = [which_instance(0.2) for _ in range(20)]
     futures[0].result(timeout=30)
     cloud.replace = {"Client.UserInitiatedShutdown": "Server.SpotInstanceTermination"}
     cloud.kill(first)

@@ -117,15 +117,14 @@ def test_foreign_pods_are_left_alone(cluster: FakeKubernetes, provide: Provide) 
     assert other.cancel([theirs]) == [True]
 
 
-def test_cancel_ends_processes(cluster: FakeKubernetes, provide: Provide) -> None:
-    """A cancelled pod's command is told to end, and its block counts as cancelled."""
+def test_cancel_ends_processes(cluster: FakeKubernetes, provide: Provide, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled pod's command is told to end, long before it would be killed, and its block counts as cancelled."""
+    monkeypatch.setattr("flowlib.providers.kubernetes.GRACE", 600)
     provider = provide()
     job = provider.submit("sleep 60", 1, "job")
     until(provider, job, JobState.RUNNING)
-    began = time.monotonic()
     assert provider.cancel([job]) == [True]
     assert until(provider, job).state is JobState.CANCELLED
-    assert time.monotonic() - began < 8, "SIGTERM is enough"
     assert provider.cancel([job]) == [True]
     assert cluster.pods() == []
 
@@ -351,7 +350,7 @@ def test_run_in_pods(cluster: FakeKubernetes, provide: Provide, load: Callable[.
         assert time.monotonic() < deadline, seen
         seen |= {future.result(timeout=30) for future in [which_pod(0.05) for _ in range(8)]}
     assert seen == set(cluster.pods())
-    futures = [which_pod(0.1) for _ in range(20)]
+    futures = [which_pod(0.2) for _ in range(30)]
     gone = min(seen)
     cluster.evict(gone)
     assert gone not in [future.result(timeout=40) for future in futures[-5:]]
