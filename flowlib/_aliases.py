@@ -40,9 +40,11 @@ ALIASES = {
     "flowlib.logconfigs.file": "flowlib.logs",
     "flowlib.logconfigs.json": "flowlib.logs",
     "flowlib.logconfigs.noop": "flowlib.logs",
+    "flowlib.providers.aws.aws": "flowlib.providers.aws",
     "flowlib.providers.condor.condor": "flowlib.providers.condor",
     "flowlib.providers.errors": "flowlib.errors",
     "flowlib.providers.grid_engine.grid_engine": "flowlib.providers.grid_engine",
+    "flowlib.providers.kubernetes.kube": "flowlib.providers.kubernetes",
     "flowlib.providers.local.local": "flowlib.providers.local",
     "flowlib.providers.lsf.lsf": "flowlib.providers.lsf",
     "flowlib.providers.pbspro.pbspro": "flowlib.providers.pbspro",
@@ -66,13 +68,6 @@ UNOFFERED = {
     "flowlib.providers.ad_hoc": "AdHocProvider is not offered: SSHProvider(hosts=[...]) takes its place",
     "flowlib.providers.azure": f"Azure is not supported: {_MACHINES}",
     "flowlib.providers.googlecloud": f"Google Cloud is not supported: {_MACHINES}",
-    **dict.fromkeys(
-        (
-            "flowlib.providers.aws",
-            "flowlib.providers.kubernetes",
-        ),
-        "this release starts workers on this machine and through batch schedulers; clouds come with a later one",
-    ),
     "flowlib.executors.flux": f"Flux {_LATER}",
     "flowlib.executors.globus_compute": f"Globus Compute {_LATER}",
     "flowlib.channels": "there are no channels: SSHProvider starts blocks on hosts, SSHTransport reaches login nodes",
@@ -80,13 +75,11 @@ UNOFFERED = {
 """Modules that the field's scripts may import and that are not there, with what to do instead."""
 
 UNOFFERED_NAMES = {
-    "AWSProvider": "flowlib.providers.aws",
     "AdHocProvider": "flowlib.providers.ad_hoc",
     "AzureProvider": "flowlib.providers.azure",
     "FluxExecutor": "flowlib.executors.flux",
     "GlobusComputeExecutor": "flowlib.executors.globus_compute",
     "GoogleCloudProvider": "flowlib.providers.googlecloud",
-    "KubernetesProvider": "flowlib.providers.kubernetes",
     "MonitoringHub": "flowlib.monitoring",
     "RadicalPilotExecutor": "flowlib.executors.radical",
     "TaskVineExecutor": "flowlib.executors.taskvine",

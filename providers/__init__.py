@@ -6,10 +6,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from flowlib.providers.aws import AWSProvider as AWSProvider
     from flowlib.providers.base import ExecutionProvider as ExecutionProvider
     from flowlib.providers.condor import CondorProvider as CondorProvider
     from flowlib.providers.flux import FluxProvider as FluxProvider
     from flowlib.providers.grid_engine import GridEngineProvider as GridEngineProvider
+    from flowlib.providers.kubernetes import KubernetesProvider as KubernetesProvider
     from flowlib.providers.local import LocalProvider as LocalProvider
     from flowlib.providers.lsf import LSFProvider as LSFProvider
     from flowlib.providers.pbspro import PBSProProvider as PBSProProvider
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
     from flowlib.providers.torque import TorqueProvider as TorqueProvider
 
 __all__ = [
+    "AWSProvider",
     "CondorProvider",
     "ExecutionProvider",
     "FluxProvider",
     "GridEngineProvider",
+    "KubernetesProvider",
     "LSFProvider",
     "LocalProvider",
     "PBSProProvider",
@@ -31,10 +35,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AWSProvider": "flowlib.providers.aws",
     "CondorProvider": "flowlib.providers.condor",
     "ExecutionProvider": "flowlib.providers.base",
     "FluxProvider": "flowlib.providers.flux",
     "GridEngineProvider": "flowlib.providers.grid_engine",
+    "KubernetesProvider": "flowlib.providers.kubernetes",
     "LSFProvider": "flowlib.providers.lsf",
     "LocalProvider": "flowlib.providers.local",
     "PBSProProvider": "flowlib.providers.pbspro",

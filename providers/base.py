@@ -62,6 +62,8 @@ class ExecutionProvider(ABC):
         cores_per_node: CPUs of a node, where known beforehand.
         mem_per_node: Memory of a node in GB, where known beforehand.
         walltime_s: Seconds after which a block ends by itself; None for no limit.
+        keys_are_read_by_others: Whether what ``deliver`` takes may be read by others later. The key in it is then good
+            only for naming another one, once.
     """
 
     min_blocks: int = 0
@@ -73,6 +75,7 @@ class ExecutionProvider(ABC):
     cores_per_node: int | None = None
     mem_per_node: float | None = None
     walltime_s: float | None = None
+    keys_are_read_by_others: bool = False
 
     @property
     @abstractmethod

@@ -23,6 +23,7 @@ class Block(msgspec.Struct, kw_only=True):
         server_public: The interchange's CURVE key in Z85, "" for no encryption.
         client_public: The block's own.
         client_secret: And its secret part.
+        once: Whether that key may only be used to name another one; see ``exchange``.
         block: Name of the block.
         label: Label of the executor.
         logdir: Directory for the logs of the block's managers. May hold ``${FLOWLIB_...}``.
@@ -63,6 +64,7 @@ class Block(msgspec.Struct, kw_only=True):
     server_public: str = ""
     client_public: str = ""
     client_secret: str = ""
+    once: bool = False
     block: str = "0"
     label: str = ""
     logdir: str = "."

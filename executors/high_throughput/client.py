@@ -640,6 +640,8 @@ class Client:
             self._hooks.noted(message)
         elif type(message) is m.Running:
             self._hooks.running(message)
+        elif type(message) is m.Admit:
+            self._hooks.exchanged(message)
         elif type(message) is m.Reply:
             answer = self._replies.pop(message.number, None)
             if answer is not None:

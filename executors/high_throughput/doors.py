@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
+import msgspec
 import zmq
 
 from flowlib.executors.high_throughput import local
+from flowlib.executors.high_throughput import messages as m
 from flowlib.executors.high_throughput.admission import Admission
 from flowlib.executors.high_throughput.binding import bind
 from flowlib.executors.high_throughput.link import Link, LinkClosed
@@ -51,9 +53,13 @@ class RemoteDoor:
     Args:
         selector: Told what to watch.
         server_secret: CURVE secret key; b"" for a door that is open to everybody.
+        on_exchanged: Called with a block and its new key, which took the place of one that could be used once.
     """
 
-    def __init__(self, selector: selectors.BaseSelector, server_secret: bytes) -> None:
+    def __init__(
+        self, selector: selectors.BaseSelector, server_secret: bytes, on_exchanged: Callable[[str, bytes], None]
+    ) -> None:
+        self._on_exchanged = on_exchanged
         self._context: zmq.Context[Any] = zmq.Context()
         self._admission = Admission(self._context)
         router: zmq.Socket[bytes] = self._context.socket(zmq.ROUTER)
@@ -79,9 +85,9 @@ class RemoteDoor:
         """
         return bind(self._router, addresses, ports)
 
-    def admit(self, block: str, public_key: bytes) -> None:
-        """Let in the managers of a block, who have this key."""
-        self._admission.admit(block, public_key)
+    def admit(self, block: str, public_key: bytes, once: bool = False) -> None:
+        """Let in the managers of a block, who have this key; ``once`` only to name another key."""
+        self._admission.admit(block, public_key, once)
 
     def block_of(self, letter: Letter) -> str | None:
         """The block that the sender's key was issued for; "" if keys are not asked for."""
@@ -104,6 +110,7 @@ class RemoteDoor:
         self._touched = True
         self._admission.answer()
         router = self._router
+        tokens = bool(self._admission.tokens)
         for _ in range(BATCH):
             try:
                 identity = router.recv(zmq.NOBLOCK)
@@ -113,7 +120,29 @@ class RemoteDoor:
             attachments: list[Payload] = []
             while router.rcvmore:
                 attachments.append(router.recv(copy=False).buffer)
+            if tokens and self._admission.once_for(header) is not None:
+                self._exchange(identity, header)
+                continue
             yield Letter(identity, header.buffer, attachments, header)
+
+    def _exchange(self, identity: bytes, header: zmq.Frame) -> None:
+        """Hear somebody whose key is good for nothing but to name another one."""
+        try:
+            message = m.decode(header.buffer)
+            if not isinstance(message, m.Exchange):
+                raise ValueError(f"a {type(message).__name__}")
+            block = self._admission.exchange(header, message.public_key)
+        except (msgspec.DecodeError, ValueError) as e:
+            log.warning("refused what came with a key that may only be used to name another one: %s", e)
+            self.send(identity, [m.encode(m.Rejected("its key may only be used to name another one"))])
+            return
+        if block is None:
+            log.error("a key that could be used once came again: somebody else has read it, or used it first")
+            self.send(identity, [m.encode(m.Rejected("its key could be used once, and was used before"))])
+            return
+        # The driver first: should this process die, its successor must know the new key and not the old one.
+        self._on_exchanged(block, message.public_key)
+        self.send(identity, [m.encode(m.Exchanged())])
 
     def send(self, identity: bytes, frames: Sequence[Payload]) -> bool:
         """Send a message; False if the connection is gone."""

@@ -39,9 +39,21 @@ class Hooks:
         broken: The client is at its end, because of this. At most once, perhaps in another thread.
         replaced: The interchange was replaced, because of this. Returns what the new one must be told first.
         objects: What is done about stored objects.
+        exchanged: Takes ``Admit``: the key that a block has from now on.
     """
 
-    __slots__ = ("broken", "ended", "manager_changed", "noted", "objects", "pressed", "replaced", "report", "running")
+    __slots__ = (
+        "broken",
+        "ended",
+        "exchanged",
+        "manager_changed",
+        "noted",
+        "objects",
+        "pressed",
+        "replaced",
+        "report",
+        "running",
+    )
 
     def __init__(
         self,
@@ -54,6 +66,7 @@ class Hooks:
         broken: Callable[[BaseException], None],
         replaced: Callable[[BaseException], list[m.Message]],
         objects: ObjectHooks,
+        exchanged: Callable[[m.Admit], None],
     ) -> None:
         self.report = report
         self.ended = ended
@@ -64,3 +77,4 @@ class Hooks:
         self.broken = broken
         self.replaced = replaced
         self.objects = objects
+        self.exchanged = exchanged

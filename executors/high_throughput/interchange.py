@@ -70,7 +70,9 @@ class Interchange:
         self._clock = clock
         self._core = Dispatcher(setup.selector)
         self._selector = selectors.DefaultSelector()
-        self._remote = RemoteDoor(self._selector, setup.server_secret)
+        self._remote = RemoteDoor(
+            self._selector, setup.server_secret, lambda block, key: self._tell(m.Admit(block, key))
+        )
         self._local = LocalDoor(self._selector, setup.local, self._on_gone)
         self._functions: dict[int, m.Function] = {}
         self._names: dict[bytes, str] = {}
@@ -93,7 +95,7 @@ class Interchange:
         self._steal_at: float | None = None
         self._from_driver: dict[type, Callable[[Any], None]] = {
             m.Cancel: self._on_cancel,
-            m.Admit: lambda message: self._remote.admit(message.block, message.public_key),
+            m.Admit: lambda message: self._remote.admit(message.block, message.public_key, message.once),
             m.Command: self._on_command,
             m.Forget: self._on_forget,
             m.Heartbeat: lambda message: self._tell(m.Heartbeat(message.sent)),

@@ -619,6 +619,10 @@ def main(arguments: Sequence[str]) -> int:
     lifeline = _lifeline(os.environ)  # type: ignore[arg-type]
     try:
         block = read_block(arguments[0])
+        if block.once:
+            from flowlib.executors.high_throughput.exchange import exchange
+
+            exchange(block)
         if block.cwd:
             os.chdir(block.cwd)
         os.environ.update(block.environment)

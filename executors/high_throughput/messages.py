@@ -510,10 +510,29 @@ class Bound(msgspec.Struct, array_like=True, tag=41):
 
 
 class Admit(msgspec.Struct, array_like=True, tag=42):
-    """Let managers with this CURVE public key register, as members of this block."""
+    """Let managers with this CURVE public key register, as members of this block.
+
+    From the interchange: this key has taken the place of the one that could be used once.
+
+    Attributes:
+        block: The block.
+        public_key: The key, in Z85.
+        once: It may only be used to name another one; see ``tokens``.
+    """
 
     block: str
     public_key: bytes
+    once: bool = False
+
+
+class Exchange(msgspec.Struct, array_like=True, tag=25):
+    """A manager whose key may be used once names a new one, in Z85; answered by ``Exchanged`` or ``Rejected``."""
+
+    public_key: bytes
+
+
+class Exchanged(msgspec.Struct, array_like=True, tag=26):
+    """The new key is good, the old one is not any more."""
 
 
 class ManagerChanged(msgspec.Struct, array_like=True, tag=43):
@@ -674,6 +693,8 @@ Message = (
     | Setup
     | Bound
     | Admit
+    | Exchange
+    | Exchanged
     | ManagerChanged
     | Command
     | Reply

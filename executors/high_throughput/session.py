@@ -150,6 +150,7 @@ class Session:
                 broken=self._on_broken,
                 replaced=self._on_replaced,
                 objects=objects,
+                exchanged=self._on_exchanged,
             ),
         )
         self.functions = Functions(self.client.send)
@@ -350,10 +351,11 @@ class Session:
         executor = self._executor
         port = self.client.port(_PORT_WAIT)
         client = keys.make_key_pair(executor.encrypted)
-        if executor.encrypted:
-            admit = self._admitted[block] = m.Admit(block, client.public)
-            self.client.send(admit)
         provider = executor.provider
+        once = executor.encrypted and bool(getattr(provider, "keys_are_read_by_others", False))
+        if executor.encrypted:
+            admit = self._admitted[block] = m.Admit(block, client.public, once)
+            self.client.send(admit)
         logdir = os.path.join(executor.worker_logdir, f"block-{block}")
         worker_init = getattr(provider, "worker_init", "") or ""
         side = reach.remote_side(provider, (executor.loopback_address, port), executor.worker_python, logdir)
@@ -365,6 +367,7 @@ class Session:
             settings = self._settings(list(side.addresses) or self._addresses(port), far_log)
             settings["local"] = ""
             script = launch.manager_script(executor.worker_python, worker_init, side.python)
+        settings["once"] = once
         content = keys.block_file(settings, server=self._server, client=client, block=block)
         files = {keys.BLOCK_FILE: content, launch.SCRIPT: script}
         if hasattr(provider, "deliver"):
@@ -448,6 +451,11 @@ class Session:
         if self._drained:
             messages.append(m.Command(0, "drain_blocks", [list(self._drained)]))
         return messages
+
+    def _on_exchanged(self, admit: m.Admit) -> None:
+        """A block has a key of its own making; another interchange must not take the old one again."""
+        if admit.block in self._admitted:
+            self._admitted[admit.block] = admit
 
     def _drain(self, blocks: Sequence[str]) -> None:
         self._drained.update(dict.fromkeys(blocks))

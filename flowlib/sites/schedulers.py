@@ -86,13 +86,15 @@ SCHEDULERS = {
         "KubernetesProvider",
         BLOCKS | {"image", "namespace", "max_cpu", "max_mem", "init_cpu", "init_mem", "extra_requests", "extra_limits",
                   "worker_init", "pod_name", "user_id", "group_id", "run_as_non_root", "secret", "persistent_volumes",
-                  "service_account_name", "annotations"},
+                  "service_account_name", "annotations", "image_pull_secrets", "node_selector", "tolerations",
+                  "environment", "kube_config", "context", "pending_limit", "cmd_timeout", "status_polling_interval"},
         launcher="",
     ),
     "aws": Scheduler(
         "AWSProvider",
         BLOCKS | {"image_id", "key_name", "worker_init", "instance_type", "region", "spot_max_bid", "key_file",
-                  "profile", "iam_instance_profile_arn", "state_file", "walltime", "linger", "launcher"},
+                  "profile", "iam_instance_profile_arn", "state_file", "walltime", "linger", "launcher", "subnet_id",
+                  "security_group_ids", "tags", "endpoint_url", "cmd_timeout", "status_polling_interval"},
         launcher="single",
     ),
     "local": Scheduler(

@@ -55,6 +55,8 @@ CORES = [
     "providers/grid_engine.py",
     "providers/lsf.py",
     "providers/pbspro.py",
+    "providers/pods.py",
+    "providers/ec2.py",
     "providers/slurm.py",
     "providers/torque.py",
     "executors/high_throughput/affinity.py",
@@ -69,6 +71,7 @@ CORES = [
     "executors/high_throughput/manager_core.py",
     "executors/high_throughput/hostlists.py",
     "executors/high_throughput/messages.py",
+    "executors/high_throughput/tokens.py",
     "executors/high_throughput/mpi_prefixes.py",
     "executors/high_throughput/mpi_request.py",
 ]
