@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from .fakes.cluster import wait
+from flowlib.testing import wait_until as wait
 
 NODES = 4
 _CONF = """\
