@@ -21,12 +21,11 @@ values in failed assertions.
 from __future__ import annotations
 
 import os
-import stat
+import secrets
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -48,21 +47,19 @@ class Backend(ABC):
         seconds: How long to wait for anything, at most.
         walltime: Whether jobs can be given a walltime, after which they are ended.
         cancelled: The states of a job that was cancelled.
-        seen_here: Whether files that ``deliver`` wrote can be seen by this process.
     """
 
     seconds: float = 20.0
     walltime: bool = True
     cancelled: tuple[JobState, ...] = (JobState.CANCELLED,)
-    seen_here: bool = True
 
     @abstractmethod
     def provider(self, **options: Any) -> ExecutionProvider:
         """A provider, with ``script_dir`` set to a directory that may not be there yet.
 
         Args:
-            options: ``max_blocks``, ``worker_init`` or ``nodes_per_block`` with the meaning that they have everywhere;
-                other arguments as the suite leaves them to you.
+            options: ``max_blocks``, ``launcher``, ``worker_init`` and others, with the meaning that they always have.
+                Whatever else the provider needs is for you to give.
         """
 
     def provider_with_walltime(self) -> ExecutionProvider:
@@ -73,12 +70,10 @@ class Backend(ABC):
     def start_foreign(self) -> Callable[[], bool]:
         """Start a job, by other means than the provider, that lasts for minutes; asks whether it still lives."""
 
-    def lives(self, pid: int) -> bool:
-        """Whether a process of a job is there, and no zombie."""
-        try:
-            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+    def processes(self, text: str) -> int:
+        """How many processes of jobs there are whose command line ends in that text."""
+        lines = [process.info["cmdline"] or [""] for process in psutil.process_iter(["cmdline"])]
+        return sum(line[-1] == text for line in lines)
 
 
 class ProviderSuite:
@@ -93,13 +88,13 @@ class ProviderSuite:
         """Making a provider opens no file, starts no process and no connection: that is for ``submit``."""
         backend.provider()  # what is imported late is imported now
         with _watched() as touched:
-            made = backend.provider(max_blocks=3, worker_init="true")
+            made = backend.provider(max_blocks=2, worker_init="true")
         assert touched == []
-        assert made.max_blocks == 3
+        assert made.max_blocks == 2
 
     def test_ends_are_told_apart(self, backend: Backend) -> None:
         """Jobs end with their own exit codes, 128 + n for signal n; their output and errors can be read."""
-        provider = backend.provider(max_blocks=10, worker_init="export PLANTED='x  y'")
+        provider = backend.provider(worker_init="export PLANTED='x  y'")
         commands = {
             'echo "$PLANTED"; echo oops >&2': 0,
             "echo 'last words' >&2; exit 7": 7,
@@ -121,7 +116,7 @@ class ProviderSuite:
 
     def test_answers_are_in_order(self, backend: Backend) -> None:
         """There is an answer for each id, in order, also for ids given twice and for those that nobody knows."""
-        provider = backend.provider(max_blocks=10)
+        provider = backend.provider()
         good, bad = provider.submit("true", 1), provider.submit("exit 3", 1)
         for job in (good, bad):
             wait_for_state(provider, job, seconds=backend.seconds)
@@ -132,34 +127,26 @@ class ProviderSuite:
 
     def test_cancel(self, backend: Backend) -> None:
         """A cancelled job ends, with everything that it started; an ended or unknown one does no harm."""
-        provider = backend.provider(max_blocks=10)
+        provider = backend.provider()
         done = provider.submit("true", 1)
-        running = provider.submit("sleep 1000 & echo $$ $!; wait; sleep 1000", 1)
+        mark = f"1000.{secrets.randbelow(10**9)}"
+        running = provider.submit(f"sleep {mark} & sleep {mark}; sleep 1000", 1)
         wait_for_state(provider, done, seconds=backend.seconds)
         wait_for_state(provider, running, JobState.RUNNING, seconds=backend.seconds)
-        pids = [int(word) for word in self._said(provider, running, backend, 2)]
+        wait_until(lambda: backend.processes(mark) == 2, backend.seconds)
         accepted = provider.cancel([done, running, "no-such-job"])
         assert accepted[1:] == [True, False]
         end = wait_for_state(provider, running, seconds=backend.seconds)
         assert end.state in backend.cancelled
-        wait_until(lambda: not any(map(backend.lives, pids)), backend.seconds)
+        wait_until(lambda: backend.processes(mark) == 0, backend.seconds)
         assert status_of(provider, done).state is JobState.COMPLETED
         provider.cancel([running])
         assert status_of(provider, running) == end
 
-    def _said(self, provider: ExecutionProvider, job: Any, backend: Backend, words: int) -> list[str]:
-        """What a job has printed, as soon as it is that many words."""
-
-        def ask() -> list[str]:
-            found = (status_of(provider, job).stdout_summary or "").split()
-            return found if len(found) >= words else []
-
-        return wait_until(ask, backend.seconds)
-
     def test_foreign_jobs(self, backend: Backend) -> None:
         """Jobs that others started are neither known nor ended."""
         lives = backend.start_foreign()
-        provider = backend.provider(max_blocks=10)
+        provider = backend.provider()
         job = provider.submit("sleep 1000", 1)
         wait_for_state(provider, job, JobState.RUNNING, seconds=backend.seconds)
         assert set(provider.resources) == {job}
@@ -178,7 +165,7 @@ class ProviderSuite:
 
     def test_quoting(self, backend: Backend) -> None:
         """The command reaches the shell of the job as it is, in several lines too."""
-        provider = backend.provider(max_blocks=10)
+        provider = backend.provider()
         words = " ".join("'" + word.replace("'", "'\\''") + "'" for word in _ODD)
         job = provider.submit(f"printf '%s\\n' {words}\necho end", 1, "a job/with 'odd' name")
         end = wait_for_state(provider, job, seconds=backend.seconds)
@@ -186,7 +173,7 @@ class ProviderSuite:
 
     def test_names(self, backend: Backend) -> None:
         """A job knows its name; jobs that are given the same one keep their scripts and output apart."""
-        provider = backend.provider(max_blocks=10)
+        provider = backend.provider()
         jobs = [provider.submit(f'echo {i} "$JOBNAME"', 1, "block") for i in range(2)]
         ends = [wait_for_state(provider, job, seconds=backend.seconds) for job in jobs]
         for i, end in enumerate(ends):
@@ -200,8 +187,8 @@ class ProviderSuite:
         from flowlib.launchers import SingleNodeLauncher
 
         provider = backend.provider(launcher=SingleNodeLauncher())
-        job = provider.submit("echo copy", 3)
-        assert (wait_for_state(provider, job, seconds=backend.seconds).stdout_summary or "") == "copy\n" * 3
+        job = provider.submit("echo copy", 2)
+        assert (wait_for_state(provider, job, seconds=backend.seconds).stdout_summary or "") == "copy\n" * 2
 
     def test_shown_script(self, backend: Backend) -> None:
         """``render_script`` shows what would run, and does nothing."""
@@ -215,9 +202,9 @@ class ProviderSuite:
 
     def test_deliver(self, backend: Backend) -> None:
         """Files that are delivered can be read by the job, and by nobody but its owner."""
-        provider = backend.provider(max_blocks=10)
+        provider = backend.provider()
         directory = provider.deliver({"key": b"secret\n", "more": b"\0\xff"}, "job")
-        assert provider.deliver({"key": b"other\n"}, "other") != directory
+        provider.deliver({"key": b"other\n"}, "other")
         job = provider.submit(
             f'cat "{directory}/key"; stat -c %a "{directory}" "{directory}/key"; cat "{directory}/more" | wc -c',
             1,
@@ -225,8 +212,6 @@ class ProviderSuite:
         )
         end = wait_for_state(provider, job, seconds=backend.seconds)
         assert (end.stdout_summary or "").split() == ["secret", "700", "600", "2"]
-        if backend.seen_here:
-            assert stat.S_IMODE(Path(directory).stat().st_mode) == 0o700
         for name in ("../key", "a/b", ""):
             with pytest.raises(ValueError, match="plain file names"):
                 provider.deliver({name: b""}, "job")
