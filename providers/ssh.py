@@ -130,10 +130,12 @@ class SSHProvider(RepresentationMixin, ExecutionProvider):
         nodes: object = nodes_per_block
         enough = len(self.hosts) // nodes if isinstance(nodes, int) and nodes > 0 else 1
         self.max_blocks = enough if max_blocks is None else max_blocks
+        most: object = self.max_blocks
+        first = min(enough, most) if isinstance(most, int) else enough
         self.init_blocks = check_blocks(
             "SSHProvider",
             nodes_per_block=nodes_per_block,
-            init_blocks=min(enough, self.max_blocks) if init_blocks is None else init_blocks,
+            init_blocks=first if init_blocks is None else init_blocks,
             min_blocks=min_blocks,
             max_blocks=self.max_blocks,
             parallelism=parallelism,
@@ -405,6 +407,8 @@ class SSHProvider(RepresentationMixin, ExecutionProvider):
         if directory is None:
             return None
         path = os.path.join(os.path.abspath(directory), f"{safe_name(job_name)}.sh")
+        if any(job.script == path for job in self._jobs.values()):
+            path = f"{path.removesuffix('.sh')}.{len(self._jobs)}.sh"  # names are the caller's, and may be given twice
         return path if write(path, text) else None
 
     def _assign(self) -> None:

@@ -15,7 +15,8 @@ from typing import Any, TextIO
 import hypothesis
 import pytest
 
-from tests import leaks
+pytest.register_assert_rewrite("flowlib.testing")
+from tests import leaks  # noqa: E402
 
 os.environ["FLOWLIB_TEST_MARK"] = leaks.MARK
 # No deadline per example: a shared machine stalls now and then, and pytest's own timeout ends what hangs. No phase that

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from flowlib.testing import wait_until as wait
+
 from . import installing
-from .fakes.cluster import wait
 from .real_slurm import free_ports
 
 SLOTS = 4

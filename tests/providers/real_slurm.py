@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flowlib.testing import wait_until as wait
+
 from . import installing
-from .fakes.cluster import wait
 
 NODES = 4
 _CONF = """\

@@ -14,9 +14,8 @@ from flowlib.config import Config
 from flowlib.errors import BadStateException
 from flowlib.executors import HighThroughputExecutor
 from flowlib.jobs.states import JobState
+from flowlib.testing import KINDS, FakeScheduler, fake_scheduler, wait_until
 from tests.faults.sampling import sample
-
-from .fakes.cluster import PROVIDERS, Cluster, wait
 
 SECONDS = 60
 
@@ -27,23 +26,20 @@ def where(n: int) -> tuple[int, str, str]:
     return n * n, os.environ["JOBNAME"], os.environ["PLANTED"]
 
 
-OTHERS = sorted(set(PROVIDERS) - {"slurm"})
+OTHERS = sorted(set(KINDS) - {"slurm"})
 SOME = ["slurm", *sample(OTHERS, 1)]
 """Those on which the tests of faults are run: others with other seeds, all in a soak."""
 
 
 @pytest.fixture(params=["slurm", *OTHERS])
-def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def site(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeScheduler]:
     """A scheduler of each kind, whose commands are on PATH."""
-    found = Cluster(request.param, tmp_path)
-    for name, value in found.environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    yield found
-    found.close()
+    with fake_scheduler(request.param, tmp_path / "cluster") as found:
+        yield found
 
 
-def config(site: Cluster, **options: object) -> Config:
+def config(site: FakeScheduler, **options: object) -> Config:
     """Two blocks at most, of one worker each."""
     provider = site.provider(**{"init_blocks": 1, "max_blocks": 2, "worker_init": "export PLANTED=tree", **options})
     provider.script_dir = None
@@ -51,32 +47,32 @@ def config(site: Cluster, **options: object) -> Config:
     return Config(executors=[executor], run_dir="runinfo", strategy_period=0.2)
 
 
-def test_run(site: Cluster) -> None:
+def test_run(site: FakeScheduler) -> None:
     """Tasks run in jobs; their scripts are in the run directory; at the end every job is ended."""
     with flowlib.load(config(site)) as dfk:
         results = [f.result(SECONDS) for f in [where(n) for n in range(20)]]
         assert [r[0] for r in results] == [n * n for n in range(20)]
-        names = {job["name"] for job in site.jobs()}
+        names = {job.name for job in site.jobs()}
         assert {r[1] for r in results} <= names
         assert {r[2] for r in results} == {"tree"}
         scripts = os.listdir(os.path.join(dfk.run_dir, "submit_scripts"))
         assert any(name.endswith(".sh") for name in scripts)
     assert len(names) <= 2
-    wait(lambda: not site.alive())
+    wait_until(lambda: not site.alive())
 
 
 @pytest.mark.parametrize("site", SOME, indirect=True)
-def test_hung_submission_costs_no_block(site: Cluster) -> None:
+def test_hung_submission_costs_no_block(site: FakeScheduler) -> None:
     """A submit command that hangs after it made the job delays nothing but itself; no second job is made."""
-    site.fault(site.submit, "make-and-hang")
+    site.fault(site.submit_command, "make-and-hang")
     with flowlib.load(config(site, max_blocks=1, cmd_timeout=2)):
         assert where(3).result(SECONDS)[0] == 9
         assert len(site.jobs()) == 1
-    wait(lambda: not site.alive())
+    wait_until(lambda: not site.alive())
 
 
 @pytest.mark.parametrize("site", SOME, indirect=True)
-def test_broken_block_is_explained(site: Cluster) -> None:
+def test_broken_block_is_explained(site: FakeScheduler) -> None:
     """A worker_init that ends the job ends the run, with the job's exit code, script and last words."""
     setup = config(site, worker_init="echo no such module >&2; exit 3", max_blocks=1)
     with flowlib.load(setup):
@@ -85,11 +81,11 @@ def test_broken_block_is_explained(site: Cluster) -> None:
     assert "EXIT CODE: 3" in str(error)
     assert "no such module" in str(error)
     assert "block-0" in str(error)
-    wait(lambda: not site.alive())
+    wait_until(lambda: not site.alive())
 
 
 @pytest.mark.parametrize("site", SOME, indirect=True)
-def test_job_ended_from_outside(site: Cluster) -> None:
+def test_job_ended_from_outside(site: FakeScheduler) -> None:
     """A block that an administrator ends in the middle of a run is replaced, and its tasks run elsewhere."""
     with flowlib.load(config(site, max_blocks=1)) as dfk:
         assert where(2).result(SECONDS)[0] == 4
@@ -100,4 +96,4 @@ def test_job_ended_from_outside(site: Cluster) -> None:
         assert len(site.jobs()) == 2
         states = [s["status"].state for s in provider.resources.values()]
         assert states[0].terminal or states[0] is JobState.RUNNING
-    wait(lambda: not site.alive())
+    wait_until(lambda: not site.alive())

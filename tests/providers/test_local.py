@@ -17,7 +17,7 @@ import pytest
 from flowlib.errors import BadLauncher, ConfigurationError, ScriptPathError, SubmitException
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.launchers import SimpleLauncher, SingleNodeLauncher
-from flowlib.providers import ExecutionProvider, LocalProvider
+from flowlib.providers import LocalProvider
 from flowlib.providers.watched_init import notes
 
 DEADLINE = 10
@@ -100,13 +100,6 @@ def test_live_job_runs(make: Callable[..., LocalProvider]) -> None:
     assert select.select(provider.descriptors(), [], [], 0)[0] == []
 
 
-def test_equal_names(make: Callable[..., LocalProvider]) -> None:
-    """Jobs of one name keep their files apart."""
-    provider = make()
-    jobs = [provider.submit(f"echo {i}", 1, "same") for i in range(3)]
-    assert [output(ended(provider, job)) for job in jobs] == ["0\n", "1\n", "2\n"]
-
-
 def test_script_is_what_was_shown(make: Callable[..., LocalProvider]) -> None:
     """render_script gives the very text that is run."""
     provider = make(worker_init="module() { :; }", launcher=SimpleLauncher())
@@ -119,13 +112,6 @@ def test_copies(make: Callable[..., LocalProvider]) -> None:
     """The launcher gets the tasks per node and the nodes of a block."""
     provider = make(nodes_per_block=2)
     assert output(ended(provider, provider.submit("echo x", 3, "job"))) == "x\n" * 6
-
-
-def test_unknown_job(make: Callable[..., LocalProvider]) -> None:
-    """A job of somebody else is missing, and is not cancelled."""
-    provider = make()
-    assert provider.status(["1"])[0].state is JobState.MISSING
-    assert provider.cancel(["1"]) == [False]
 
 
 def test_users_start_files_are_not_read(
@@ -397,16 +383,6 @@ def test_deliver_is_private(make: Callable[..., LocalProvider]) -> None:
     assert Path(directories[0], "key.json").read_bytes() == b"secret"
     with pytest.raises(ValueError, match="plain file names"):
         provider.deliver({"../key": b""})
-
-
-def test_constructor_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making a provider touches no file and starts no process."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(subprocess, "Popen", None)
-    monkeypatch.setattr("os.makedirs", None)
-    provider = LocalProvider(max_blocks=4)
-    assert isinstance(provider, ExecutionProvider)
-    assert (os.listdir(tmp_path), provider.label) == ([], "local")
 
 
 def test_repr() -> None:

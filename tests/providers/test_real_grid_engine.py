@@ -18,9 +18,10 @@ from flowlib.executors import HighThroughputExecutor
 from flowlib.jobs.states import JobState
 from flowlib.launchers import SimpleLauncher
 from flowlib.providers import GridEngineProvider
+from flowlib.testing import status_of as status
+from flowlib.testing import wait_until as wait
 from tests.faults.sampling import SOAK, sample
 
-from .fakes.cluster import status, wait
 from .real_grid_engine import GridEngine, missing, running
 from .sampled import eventually, most_jobs
 

@@ -18,8 +18,9 @@ from flowlib.executors import HighThroughputExecutor
 from flowlib.jobs.states import JobState
 from flowlib.launchers import SimpleLauncher, SrunLauncher
 from flowlib.providers import SlurmProvider
+from flowlib.testing import status_of as status
+from flowlib.testing import wait_until as wait
 
-from .fakes.cluster import status, wait
 from .real_slurm import Slurm, missing, running
 
 pytestmark = [

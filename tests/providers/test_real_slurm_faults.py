@@ -25,9 +25,9 @@ from flowlib.errors import BadStateException
 from flowlib.executors import HighThroughputExecutor
 from flowlib.launchers import SimpleLauncher
 from flowlib.providers import SlurmProvider
+from flowlib.testing import wait_until as wait
 from tests.faults.sampling import SOAK, sample
 
-from .fakes.cluster import wait
 from .real_slurm import NODES, Slurm, missing, running
 from .sampled import eventually, most_jobs
 

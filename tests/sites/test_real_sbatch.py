@@ -18,9 +18,9 @@ import pytest
 from flowlib.sites.calls import Call, make
 from flowlib.sites.choices import configuration
 from flowlib.sites.site import Partition, Site
+from flowlib.testing import wait_until as wait
 from flowlib.units import parse_time
 from tests.faults.sampling import sample
-from tests.providers.fakes.cluster import wait
 from tests.providers.real_slurm import _CONF, Slurm, end, free_ports, install, missing
 from tests.sites.golden import batch_sites, jobs, site_of
 

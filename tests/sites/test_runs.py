@@ -8,7 +8,7 @@ import pytest
 
 import flowlib
 from flowlib import python_app
-from tests.providers.fakes.cluster import Cluster, wait
+from flowlib.testing import fake_scheduler, wait_until
 
 FILE = """\
 name = "Ours"
@@ -45,14 +45,10 @@ def test_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sites = tmp_path / "sites"
     sites.mkdir()
     (sites / "ours.toml").write_text(FILE)
-    cluster = Cluster("slurm", tmp_path)
-    try:
-        for name, value in {**cluster.environment, "FLOWLIB_SITES": str(sites)}.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLOWLIB_SITES", str(sites))
+    monkeypatch.chdir(tmp_path)
+    with fake_scheduler("slurm", tmp_path / "cluster", queues=["short"], accounts=["p1"]) as cluster:
         with flowlib.load("ours", account="p1", strategy_period=0.2):
             assert planted().result(50) == "by-the-site"
             assert len(cluster.jobs()) == 1
-        wait(lambda: not cluster.alive())
-    finally:
-        cluster.close()
+        wait_until(lambda: not cluster.alive())

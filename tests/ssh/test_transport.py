@@ -16,7 +16,7 @@ import flowlib
 from flowlib import HighThroughputExecutor
 from flowlib.errors import HostUnusable
 from flowlib.ssh import SSHTransport
-from tests.providers.fakes.cluster import Cluster
+from flowlib.testing import FakeScheduler
 from tests.ssh.servers import Sshd
 
 
@@ -130,7 +130,7 @@ def test_cluster_behind_a_login_node(
     transport: SSHTransport, login: Sshd, tmp_path: Path, load: Callable[..., Any]
 ) -> None:
     """A whole run on a batch system that is reached by its login node only; nothing is left there but output."""
-    cluster = Cluster("slurm", tmp_path)
+    cluster = FakeScheduler("slurm", tmp_path)
     profile = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in cluster.environment.items())
     (login.home / ".bash_profile").write_text(profile)
     # So seldom that no query mends the way home.
