@@ -56,10 +56,10 @@ class Ec2Client:
         self, region: str, profile: str | None, key_file: str | None, endpoint_url: str | None, timeout: float
     ) -> None:
         try:
-            import boto3
-            import botocore.config
-            import botocore.exceptions
-            import botocore.session
+            import boto3  # type: ignore[import-untyped, unused-ignore]
+            import botocore.config  # type: ignore[import-untyped, unused-ignore]
+            import botocore.exceptions  # type: ignore[import-untyped, unused-ignore]
+            import botocore.session  # type: ignore[import-untyped, unused-ignore]
         except ImportError as e:
             raise OptionalModuleMissing(["boto3"], "AWSProvider needs it; pip install 'flowlib[aws]'") from e
         settings = botocore.config.Config(
@@ -128,7 +128,7 @@ class Ec2Client:
 @functools.cache
 def _descriptions() -> Any:
     """boto3's descriptions of services, of which EC2's takes a third of a second to read."""
-    import botocore.loaders
+    import botocore.loaders  # type: ignore[import-untyped, unused-ignore]
 
     return botocore.loaders.create_loader()
 

@@ -63,7 +63,7 @@ class KubeClient:
 
     def __init__(self, namespace: str, kube_config: str | None, context: str | None, timeout: float) -> None:
         try:
-            from kubernetes import client
+            from kubernetes import client  # type: ignore[import-untyped, unused-ignore]
         except ImportError as e:
             raise OptionalModuleMissing(
                 ["kubernetes"], "KubernetesProvider needs it; pip install 'flowlib[kubernetes]'"
@@ -127,7 +127,7 @@ class KubeClient:
 
     def _call(self, call: Any, *args: Any, **options: Any) -> bytes:
         import urllib3
-        from kubernetes.client.exceptions import ApiException
+        from kubernetes.client.exceptions import ApiException  # type: ignore[import-untyped, unused-ignore]
 
         try:
             answer = call(*args, _preload_content=False, _request_timeout=self._timeout, **options)
@@ -143,7 +143,7 @@ class KubeClient:
 
 
 def _settings(kube_config: str | None, context: str | None) -> Any:
-    from kubernetes import client, config
+    from kubernetes import client, config  # type: ignore[import-untyped, unused-ignore]
 
     settings = client.Configuration()
     try:
