@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-_COMMANDS = ["events", "explain", "sites"]
+_COMMANDS = ["cache", "events", "explain", "sites", "why"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _events(options.run, options.form, None if options.verbose else _terminal_width())
         elif options.command == "explain":
             _explain(options.task, options.run, options.json)
+        elif options.command in ("cache", "why"):
+            code = _memory(options)
+            sys.stdout.flush()
+            return code
         elif options.command == "sites":
             code = _sites(options)
             sys.stdout.flush()
@@ -86,7 +90,32 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("task", nargs="?", metavar="TASK", help="number of a task (default: a line for each reason)")
     explain.add_argument("run", nargs="?", metavar="RUN", help="as for events (default: the newest run here)")
     _add_sites(commands)
+    _add_memory(commands)
     return parser
+
+
+def _add_memory(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    why = commands.add_parser(
+        "why",
+        help="tell why a call was remembered or not",
+        description="Tell whether a task's result was remembered (cache=True), and if not, what had changed.",
+    )
+    why.add_argument("--json", action="store_true", help="one JSON object")
+    why.add_argument("task", type=int, metavar="TASK", help="number of the task")
+    why.add_argument("run", nargs="?", metavar="RUN", help="as for events (default: the newest run here)")
+    about = "show or tidy remembered results"
+    actions = commands.add_parser("cache", help=about, description=f"{about[0].upper()}{about[1:]}.").add_subparsers(
+        dest="action", metavar="ACTION", required=True
+    )
+    listing = actions.add_parser("ls", help="how many there are of each app, and what they take")
+    listing.add_argument("--json", action="store_true", help="as JSON")
+    gc = actions.add_parser("gc", help="remove what is damaged, old or too much, and join small files")
+    gc.add_argument("--max-age", metavar="TIME", help="older ones go: 30d, 12h ...")
+    gc.add_argument("--max-size", metavar="SIZE", help="the oldest go until this holds all: 20GB ...")
+    rm = actions.add_parser("rm", help="remove the results of apps")
+    rm.add_argument("apps", nargs="+", metavar="APP", help="name of an app, with or without its module, or a pattern")
+    for each in (listing, gc, rm):
+        each.add_argument("--store", metavar="DIR", help="the store, or a directory of runs (default: runinfo/memory)")
 
 
 def _add_sites(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -154,6 +183,20 @@ def _explain(task: str | None, run: str | None, json: bool) -> None:
     width = _terminal_width()
     for line in told.lines():
         sys.stdout.write((line if width is None else line[:width]) + "\n")
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from flowlib.memory import command
+
+    try:
+        return (
+            command.cache(options)
+            if options.command == "cache"
+            else command.why(options.task, options.run, options.json)
+        )
+    except ValueError as e:
+        sys.stderr.write(f"flowlib: {e}\n")
+        return 1
 
 
 def _sites(options: argparse.Namespace) -> int:

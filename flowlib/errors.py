@@ -245,6 +245,29 @@ class BadCheckpoint(DataFlowException):
     """A checkpoint that cannot be read."""
 
 
+class UnkeyableError(FlowlibError, ValueError):
+    """An argument of a remembered call has no key.
+
+    Args:
+        where: The way to it, from the call: "args[1]['model'].net".
+        what: What is wrong with it.
+    """
+
+    retryable = False
+
+    def __init__(self, where: str, what: str) -> None:
+        super().__init__(where, what)
+        self.where = where
+        self.what = what
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where} {self.what}, so the call cannot be remembered (cache=True): register a function that makes "
+            "its key, @flowlib.dataflow.memoization.id_for_memo.register(TheType), or name the argument in "
+            "ignore_for_cache"
+        )
+
+
 class PropagatedException(DataFlowException):
     """This task failed because others did; ``__cause__`` is the root cause.
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         lost_retries: int | None
         walltime: float | str | timedelta | None
         version: str | int | None
+        refresh: bool
 
 
 class TaskOptions:
@@ -47,6 +48,7 @@ class TaskOptions:
         lost_retries: How often it may be lost with a machine.
         walltime: Seconds that one attempt may take.
         version: Part of the identity of remembered results.
+        refresh: Whether it runs though its result is remembered; the new one takes that one's place.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class TaskOptions:
         "ignore_for_cache",
         "lost_retries",
         "priority",
+        "refresh",
         "resources",
         "retries",
         "version",
@@ -70,6 +73,7 @@ class TaskOptions:
     lost_retries: int | None
     walltime: float | None
     version: str | int | None
+    refresh: bool
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class TaskOptions:
         lost_retries: int | None = None,
         walltime: float | None = None,
         version: str | int | None = None,
+        refresh: bool = False,
     ) -> None:
         put = object.__setattr__
         put(self, "executors", executors)
@@ -93,6 +98,7 @@ class TaskOptions:
         put(self, "lost_retries", lost_retries)
         put(self, "walltime", walltime)
         put(self, "version", version)
+        put(self, "refresh", refresh)
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"options of a task cannot be changed: use app.options({name}=...)")
@@ -122,6 +128,7 @@ NAMES: tuple[str, ...] = (
     "lost_retries",
     "walltime",
     "version",
+    "refresh",
 )
 """The options there are."""
 
@@ -322,4 +329,5 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "lost_retries": _count,
     "walltime": _walltime,
     "version": _version,
+    "refresh": _cache,
 }

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from threading import Thread
+from threading import Lock, Thread
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,14 @@ from flowlib.dataflow.graph import (
 )
 from flowlib.dataflow.lanes import pick
 from flowlib.dataflow.lineage import Regain, remember
+from flowlib.dataflow.memoization import BatchMemoizer, Kept
 from flowlib.dataflow.outcomes import Blame, Failed, Returned
 from flowlib.dataflow.record import TaskRecord
 from flowlib.dataflow.refusals import whole
 from flowlib.dataflow.shield import SHIELD, ShieldedLock
 from flowlib.dataflow.states import FINAL_STATES, States
 from flowlib.dataflow.unseen import Unseen
-from flowlib.errors import FlowlibError, InternalConsistencyError, JoinError, NoDataFlowKernelError
+from flowlib.errors import FlowlibError, InternalConsistencyError, JoinError, NoDataFlowKernelError, UnkeyableError
 from flowlib.events import discard
 from flowlib.events.schema import Code
 from flowlib.store.refs import ObjectRef
@@ -73,17 +74,19 @@ class Effects(Step[TaskRecord]):
         ended: Records whose arguments can be dropped; that may run users' destructors.
         calls: Callbacks of futures that are done.
         aside: Calls for the side crew.
+        fresh: Values that the memoizer is told of before anybody else.
         regain: Tasks that are held until lost values that they need were made again; None for none.
         failed: Tasks that failed by themselves: id, name, outcome and what is told of their tries; None for none.
     """
 
-    __slots__ = ("aside", "calls", "ended", "failed", "regain")
+    __slots__ = ("aside", "calls", "ended", "failed", "fresh", "regain")
 
     def __init__(self) -> None:
         super().__init__()
         self.ended: list[TaskRecord] = []
         self.calls: list[tuple[Callable[[Any], Any], Any]] = []
         self.aside: list[tuple[Any, ...]] = []
+        self.fresh: list[Attempt] | None = None
         self.failed: list[tuple[int, str, Failed, str]] | None = None
         self.regain: list[Regain] | None = None
 
@@ -113,6 +116,8 @@ class Engine:
         self.memoizer: Memoizer
         self.counting = False
         self.unseen = Unseen()
+        self._fresh: list[Attempt] = []
+        self._fresh_lock = Lock()
         self.callbacks = Crew("flowlib-callbacks", 8)
         self.side = Crew("flowlib-side", 4)
         self.failures = Failures(self, config)
@@ -169,6 +174,9 @@ class Engine:
             if status is LAUNCHED:
                 outcome = self.launch(record, True)
                 if outcome is not None:
+                    if type(outcome) is Failed and type(outcome.error) is UnkeyableError:
+                        # Told here and now: there is no call that could be remembered.
+                        raise outcome.error
                     self.report([(record, 0, outcome)])
             elif effects is not None:
                 self.follow(effects)
@@ -177,6 +185,8 @@ class Engine:
         except BaseException as e:
             # Ctrl-C: the caller gets no future, and nobody is to wait for what may never have left.
             self._abort(record, e)
+            if type(e) is UnkeyableError:
+                self.unseen.seen(record.id)
             raise
 
     def _sort(self, record: TaskRecord, found: Iterable[Future[Any]]) -> tuple[list[TaskRecord], list[Future[Any]]]:
@@ -252,6 +262,9 @@ class Engine:
                 known = self.memoizer.check_memo(record)
                 if known is not None:
                     record.more().from_memo = True
+                    if not known.done():
+                        known.add_done_callback(lambda done: self._follow_known(record, attempt, done))
+                        return None
                     return _Remembered(_outcome_of(known))
             now = time()
             record.launched = now
@@ -274,6 +287,13 @@ class Engine:
             outcome = self.launch(record, True)
             if outcome is not None:
                 self.report([(record, attempt, outcome)])
+
+    def _follow_known(self, record: TaskRecord, attempt: int, known: Future[Any]) -> None:
+        """An equal call that was on its way has ended: its outcome is this one's, unless it was withdrawn."""
+        if known.cancelled():
+            self.side_put(self._launch_aside, record, attempt)
+        else:
+            self.report([(record, attempt, _Remembered(_outcome_of(known)))])
 
     def _replacer(self, record: TaskRecord, lane: Lane, here: bool) -> Callable[[Any], Any] | None:
         """What puts values into an argument; None if that may not be done in this thread."""
@@ -316,6 +336,8 @@ class Engine:
                 self._call_back(callback, future)
             for call in effects.aside:
                 self.side_put(*call)
+            if effects.fresh is not None:
+                self._remember_later(effects.fresh)
             if effects.failed is not None:
                 for failed in effects.failed:
                     self.unseen.tell(*failed)
@@ -367,7 +389,9 @@ class Engine:
                         continue
                     outcome, state = problem, FAILED
                 elif record.memoize and not remembered:
-                    effects.aside.append((self._remember, record, attempt, outcome))
+                    if effects.fresh is None:
+                        effects.fresh = []
+                    effects.fresh.append((record, attempt, outcome))
                     continue
                 else:
                     state = EXEC_DONE
@@ -421,10 +445,35 @@ class Engine:
 
     # ------------------------------------------------------------------------------------------------ remembering
 
+    def _remember_later(self, batch: list[Attempt]) -> None:
+        """Have the memoizer told of values, on the side crew: all that came meanwhile at once, if it takes several."""
+        if not isinstance(self.memoizer, BatchMemoizer):
+            for record, attempt, outcome in batch:
+                self.side_put(self._remember, record, attempt, outcome)
+            return
+        with self._fresh_lock:
+            waiting = bool(self._fresh)
+            self._fresh += batch
+        if not waiting:
+            self.side_put(self._remember_all, batch[0][0])
+
     def _remember(self, record: TaskRecord, attempt: int, outcome: Any) -> None:
         """Tell the memoizer of a value before anybody else; on the side crew."""
         self.tell_memoizer(record, lambda: self.memoizer.update_memo_result(record, outcome.value()))
         self.follow(self._take([(record, attempt, outcome)], True))
+
+    def _remember_all(self, first: TaskRecord) -> None:
+        """Tell the memoizer of all values that wait for that."""
+        memoizer = self.memoizer
+        assert isinstance(memoizer, BatchMemoizer)
+        with self._fresh_lock:
+            batch, self._fresh = self._fresh, []
+        try:
+            told = [(record, outcome) for record, _, outcome in batch]
+            self.tell_memoizer(first, lambda: memoizer.update_many(told))
+        finally:
+            # Also after sys.exit() in users' pickling: the values stand, and are waited for.
+            self.follow(self._take(batch, True))
 
     def tell_memoizer(self, record: TaskRecord, tell: Callable[[], None]) -> None:
         """Do what tells the memoizer of a task's end; that it fails is logged."""
@@ -621,6 +670,8 @@ def _outcome_of(future: Future[Any]) -> Any:
     """The outcome that a future that is done stands for."""
     if isinstance(future, AppFuture) and not future.cancelled():
         return future._get_outcome()
+    if type(future) is Kept:
+        return Returned(future.value)
     error = futures.error_of(future)
     return Returned(future.result(0)) if error is None else Failed(error, Blame.REFUSED)
 

@@ -72,6 +72,11 @@ class AppFuture(LazyFuture[T]):
         return self._record.id
 
     @property
+    def record(self) -> TaskRecord:
+        """What is known of the task: ``record.cache``, say."""
+        return self._record
+
+    @property
     def task_record(self) -> TaskRecord:
         """What the kernel knows of the task; also readable as a mapping."""
         return self._record

@@ -106,9 +106,9 @@ class Life:
         kernel, config = self._kernel, self._kernel.config
         memoizer = config.memoizer
         if memoizer is None:
-            from flowlib.dataflow.memoization import BasicMemoizer
+            from flowlib.memory.later import LateMemoizer
 
-            memoizer = BasicMemoizer()
+            memoizer = LateMemoizer()
         kernel.engine.memoizer = memoizer
         memoizer.start(run_dir=kernel.run_dir, config_run_dir=config.run_dir)
 

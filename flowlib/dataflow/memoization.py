@@ -69,6 +69,44 @@ class Memoizer(ABC):
         """The run ends."""
 
 
+class Kept(Future[Any]):
+    """A remembered value as a future that is done: without what waiting needs, which nobody does.
+
+    Args:
+        value: The value.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def done(self) -> bool:
+        """True."""
+        return True
+
+    def cancelled(self) -> bool:
+        """False."""
+        return False
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The value."""
+        return self.value
+
+    def exception(self, timeout: float | None = None) -> None:
+        """None."""
+
+
+class BatchMemoizer(Memoizer):
+    """A memoizer that is told of many values at a time."""
+
+    @abstractmethod
+    def update_many(self, batch: Sequence[tuple[TaskRecord, Any]]) -> None:
+        """Tasks returned; their futures are done when this returns.
+
+        Args:
+            batch: Tasks, and outcomes with a ``value()``.
+        """
+
+
 class BasicMemoizer(Memoizer):
     """Remembers within a run, and across runs by checkpoint files.
 

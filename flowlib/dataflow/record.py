@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from flowlib.dataflow.lanes import Lane
     from flowlib.dataflow.outcomes import Failed
     from flowlib.dataflow.tries import Try
+    from flowlib.memory.journal import Look
+    from flowlib.memory.store import Store
+    from flowlib.memory.verdict import Verdict
     from flowlib.options import TaskOptions
 
 NO_KWARGS: dict[str, Any] = {}
@@ -45,6 +48,7 @@ class Rare:
         spent: What failures cost so far, by what pays for them; used by a ``Retry``.
         stdout: Stream as the user sees it in the future.
         stderr: Likewise.
+        look: What became of the look for a remembered value: that, what the app is made of, and the store.
         told: What became of all tries, in words, when the task has failed after more than one.
         tries: The tries that failed.
     """
@@ -57,6 +61,7 @@ class Rare:
         "heavy",
         "joins",
         "label",
+        "look",
         "memory",
         "outputs",
         "refusals",
@@ -83,6 +88,7 @@ class Rare:
         self.stderr: Any = None
         self.told = ""
         self.tries: tuple[Try, ...] = ()
+        self.look: tuple[Look, dict[str, bytes] | None, Store] | None = None
 
 
 class TaskRecord(Node):
@@ -198,6 +204,18 @@ class TaskRecord(Node):
     def automatic(self, name: str) -> bool:
         """Whether the task's "stdout" or "stderr" was given as ``AUTO_LOGNAME``."""
         return self.rare is not None and name in self.rare.automatic
+
+    @property
+    def cache(self) -> Verdict | None:
+        """Whether its value was remembered, and why or why not; None without ``cache=True``.
+
+        ``hit`` says whether it ran, ``why()`` what differs from the most alike call that is remembered.
+        """
+        if self.rare is None or self.rare.look is None:
+            return None
+        from flowlib.memory.verdict import Verdict
+
+        return Verdict(*self.rare.look)
 
     def describe(self) -> str:
         """The task in a message."""

@@ -63,12 +63,21 @@ def test_values_of_futures_count(kernel: DataFlowKernel) -> None:
     assert CALLS == [3]
 
 
-def test_failures_are_remembered_in_the_run(kernel: DataFlowKernel) -> None:
-    """A failed call fails again without running."""
+def test_failures_are_remembered_in_the_run(make_kernel: MakeKernel) -> None:
+    """With Parsl's memoizer a failed call fails again without running."""
+    kernel = make_kernel(memoizer=BasicMemoizer())
     for _ in range(2):
         with pytest.raises(ValueError, match="5"):
             run(kernel, broken, 5)
     assert CALLS == [5]
+
+
+def test_failures_are_not_kept(kernel: DataFlowKernel) -> None:
+    """By default a failed call runs again."""
+    for _ in range(2):
+        with pytest.raises(ValueError, match="5"):
+            run(kernel, broken, 5)
+    assert CALLS == [5, 5]
 
 
 def test_argument_without_key(kernel: DataFlowKernel) -> None:

@@ -1,0 +1,1 @@
+"""Tests of remembered results with files and processes."""
