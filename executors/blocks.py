@@ -8,6 +8,7 @@ something happens: the next decision or status query is due, a local block's pro
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import selectors
@@ -21,6 +22,7 @@ from typing import Any
 from flowlib.errors import InternalConsistencyError, ScaleOutFailed, ScalingFailed, TooManyJobFailuresError
 from flowlib.jobs.error_handlers import describe_failures
 from flowlib.jobs.states import JobState, JobStatus
+from flowlib.providers.base import safe_name
 from flowlib.scaling import Load, Scaler, Settings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ ErrorHandler = Callable[[Any, dict[str, JobStatus]], None]
 
 POKE_PAUSE = 0.05
 """Least seconds between decisions that were only asked for by ``poke``."""
+PROVIDER_RECORD = ".provider.json"
+"""End of the name of the file in which a provider's ``record`` is kept, after the executor's label."""
 KEEP_ENDED = 1000
 """Ended blocks whose status is kept."""
 
@@ -59,7 +63,9 @@ class BlockManager:
         executor: What a handler gets as its first argument.
         drain: Asks the managers of these blocks to finish their tasks and leave. Called in the block thread; must not
             block. None: blocks are ended without it.
-        script_dir: Directory for submit scripts if the provider has none of its own; made by ``start``.
+        script_dir: Directory for submit scripts if the provider has none of its own, and for what is written down of
+            the provider; made by ``start``.
+        run_id: The run's id, for the names of jobs; "" for none.
     """
 
     def __init__(
@@ -77,8 +83,10 @@ class BlockManager:
         executor: Any = None,
         drain: Callable[[Sequence[str]], None] | None = None,
         script_dir: str | None = None,
+        run_id: str = "",
     ) -> None:
         self.label = label
+        self.run_id = run_id
         self.provider = provider
         self.settings = settings
         self._launch_command = launch_command
@@ -121,11 +129,22 @@ class BlockManager:
             os.makedirs(self._script_dir, mode=0o700, exist_ok=True)
             self.provider.script_dir = self._script_dir
             self._lent_script_dir = True
+        self._write_down()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._thread = threading.Thread(target=self._run, name=f"flowlib-blocks-{self.label}", daemon=True)
         self._thread.start()
+
+    def _write_down(self) -> None:
+        """Leave in the run directory what ``flowlib cancel`` needs to find the jobs when this process is gone."""
+        record = getattr(self.provider, "record", None)
+        if record is None or self._script_dir is None:
+            return
+        os.makedirs(self._script_dir, mode=0o700, exist_ok=True)
+        path = os.path.join(self._script_dir, f"{safe_name(self.label)}{PROVIDER_RECORD}")
+        with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            json.dump(record(), file)
 
     def poke(self) -> None:
         """Look at the load soon: call it when work waits and no manager is there to take it, or the last task ended."""
@@ -359,7 +378,7 @@ class BlockManager:
         self._changed = True
         error: Exception
         try:
-            job = self.provider.submit(self._launch_command(block), 1, job_name(self.label, block))
+            job = self.provider.submit(self._launch_command(block), 1, job_name(self.label, block, self.run_id))
             if job is None:
                 raise ScaleOutFailed(getattr(self.provider, "label", "?"), "its submit returned no job id")
         except Exception as e:  # noqa: BLE001
@@ -513,15 +532,16 @@ def _news(said: JobStatus | None, status: JobStatus) -> bool:
     return bool(status.message) and (said is None or said.message != status.message)
 
 
-def job_name(label: str, block: str) -> str:
+def job_name(label: str, block: str, run_id: str = "") -> str:
     """The name under which a block is submitted.
 
     Args:
         label: Its executor's label.
         block: Its id.
+        run_id: The id of its run, of which the start is enough to tell runs of one user apart; "" for none.
 
     Example:
-        >>> job_name("htex", "3")
-        'flowlib.htex.block-3'
+        >>> job_name("htex", "3", "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9")
+        'flowlib.0b1c2d3e.htex.block-3'
     """
-    return f"flowlib.{label}.block-{block}"
+    return ".".join(part for part in ("flowlib", run_id[:8], label, f"block-{block}") if part)

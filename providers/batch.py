@@ -141,6 +141,19 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
             for handle, job in self._jobs.items()
         }
 
+    def record(self) -> dict[str, Any]:
+        """What is needed to find and end this provider's jobs when this process is gone, as plain values.
+
+        Jobs are found by their names, which the scripts hold; ``flowlib cancel`` reads this.
+        """
+        return {
+            "scheduler": self.label,
+            "clusters": getattr(self.dialect, "clusters", None),
+            "script_dir": self.script_dir,
+            "token": self._token,
+            "login_node": None if isinstance(self.transport, LocalTransport) else repr(self.transport),
+        }
+
     # ------------------------------------------------------------------------------------------------- scripts
 
     def render_script(self, command: str, tasks_per_node: int = 1, job_name: str = "flowlib.auto") -> str:
