@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flowlib.console import say
 from flowlib.errors import InternalConsistencyError, ScaleOutFailed, ScalingFailed, TooManyJobFailuresError
 from flowlib.jobs.error_handlers import describe_failures
 from flowlib.jobs.states import JobState, JobStatus
@@ -118,6 +119,7 @@ class BlockManager:
         self._status_due = 0.0
         self._status_errors = 0
         self._last_error: Exception | None = None
+        self._told_refusal = False
 
     # ------------------------------------------------------------------------------------------- any thread
 
@@ -385,6 +387,7 @@ class BlockManager:
             # Providers are other people's code: whatever they raise is this block's failure, which is counted.
             error = e
         else:
+            self._told_refusal = False
             self._jobs[block] = job
             self._status[block] = JobStatus(JobState.PENDING)
             self._emit(block, "submitted", str(job), "")
@@ -395,6 +398,10 @@ class BlockManager:
         self._status[block] = JobStatus(JobState.FAILED, message=f"cannot be started: {type(error).__name__}: {error}")
         self._last_error = error
         logger.warning("%s: block %s cannot be started: %s", self.label, block, error)
+        if retryable and not self._told_refusal:
+            # Nothing else would tell a person at the terminal why nothing happens.
+            self._told_refusal = True
+            say(f"executor {self.label}: no block can be started now, it is tried again later: {error}")
         self._emit(block, "failed", "", str(error))
         self._on_block_ended(block, str(error))
         return False
@@ -501,7 +508,9 @@ class BlockManager:
             statuses = dict(list(self.status().items())[-1:])
         details = describe_failures(statuses, {b: str(j) for b, j in self._jobs.items()})
         error = TooManyJobFailuresError(f"executor {self.label} starts no more blocks: {why}\n{details}")
-        error.__cause__ = self._last_error
+        if self._last_error is not None and str(self._last_error) not in details:
+            # Its text says it all; where in this module it was raised helps nobody.
+            error.__cause__ = self._last_error.with_traceback(None)
         return error
 
     def _give_up(self, error: BaseException) -> None:

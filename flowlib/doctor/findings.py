@@ -133,7 +133,8 @@ def of_block(facts: BlockFacts, here: MachineFacts) -> list[Finding]:
         remedy = "run in a directory that all nodes share, or let files travel: File(...) with a staging provider"
         found.append(Finding("shared directory", WARNING, f"{facts.host} {what} {here.directory}", remedy))
     if abs(facts.clock_ahead) > CLOCK + facts.doubt:
-        text = f"the clock of {facts.host} is {abs(facts.clock_ahead):.0f} s {'ahead' if facts.clock_ahead > 0 else 'late'}"
+        way = "ahead" if facts.clock_ahead > 0 else "late"
+        text = f"the clock of {facts.host} is {abs(facts.clock_ahead):.0f} s {way}"
         found.append(Finding("clock", WARNING, text, "times in records will not fit: have the clocks set (NTP)"))
     else:
         found.append(Finding("clock", OK, f"within {CLOCK + facts.doubt:.0f} s of this one"))

@@ -68,14 +68,12 @@ def _one(one: found.FoundRun, options: argparse.Namespace) -> dict[str, Any]:
     if one.state == found.ALIVE and not options.dry_run:
         interrupted = _interrupt(one, options.wait)
         if not interrupted:
-            return {
-                **_answer(one),
-                "problems": [
-                    f"process {one.summary.pid} was interrupted, as by Ctrl-C, and has not ended after "
-                    f"{options.wait:g} s: it may still be ending its blocks. Look again with `flowlib ps`; "
-                    f"`kill -9 {one.summary.pid}` and `flowlib cancel` again end it at once"
-                ],
-            }
+            text = (
+                f"process {one.summary.pid} was interrupted, as by Ctrl-C, and has not ended after {options.wait:g} s: "
+                "it may still be ending its blocks. Look again with `flowlib ps`; "
+                f"`kill -9 {one.summary.pid}` and `flowlib cancel` again end it at once"
+            )
+            return {**_answer(one), "problems": [text]}
         return {**_left(found.open_run(one.path), dry_run=False), "interrupted": True}
     if one.state == found.ALIVE:
         return {**_answer(one), "would_interrupt": one.summary.pid}
@@ -128,8 +126,7 @@ def _tell(answer: dict[str, Any]) -> None:
     for job in answer["jobs"]:
         done = "cancelled" if job["cancelled"] else "still there"
         sys.stdout.write(f"{where}: {job['scheduler']} job {job['job']} ({job['name']}): {done}\n")
-    if not answer["jobs"] and not answer["problems"] and not answer.get("interrupted"):
-        if "would_interrupt" not in answer:
-            sys.stdout.write(f"{where}: {answer['state']}, and no job is left\n")
+    if not (answer["jobs"] or answer["problems"] or answer.get("interrupted") or "would_interrupt" in answer):
+        sys.stdout.write(f"{where}: {answer['state']}, and no job is left\n")
     for text in answer["problems"]:
         sys.stderr.write(f"flowlib: {where}: {text}\n")

@@ -64,7 +64,7 @@ def named(run: str | None) -> FoundRun:
         if len(same) == 1:
             return same[0]
         raise ConfigurationError(
-            f"no run {run!r}: there is no such directory, and {len(same) or 'no'} runs below the current directory have "
+            f"no run {run!r}: no such directory is there, and {len(same) or 'no'} runs below this one have "
             "ids that start like this; `flowlib ps` shows them"
         )
     return open_run(find_run(run))

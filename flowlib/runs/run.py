@@ -40,14 +40,13 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError(f"there is no script {script!r} in {os.getcwd()}")
     # Before the script starts, which may work for an hour until it loads.
     config = build(options.site, **made)
-    if options.driver_in_job:
-        return _submit(config, options, made, [os.path.abspath(script), *arguments])
-    if options.json:
-        raise ConfigurationError("--json goes with --driver-in-job: otherwise the output is the script's own")
-    sys.stdout.flush()
-    environment = {**os.environ, **variables(options.site, made)}
-    os.execve(sys.executable, [sys.executable, script, *arguments], environment)
-    return 0  # never reached; for readers and tools
+    if not options.driver_in_job:
+        if options.json:
+            raise ConfigurationError("--json goes with --driver-in-job: otherwise the output is the script's own")
+        sys.stdout.flush()
+        environment = {**os.environ, **variables(options.site, made)}
+        os.execve(sys.executable, [sys.executable, script, *arguments], environment)
+    return _submit(config, options, made, [os.path.abspath(script), *arguments])
 
 
 def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
