@@ -21,7 +21,7 @@ _WORDS: tuple[tuple[str, str], ...] = (
         "give a partition or queue that there is: `flowlib doctor SITE` and, for Slurm, `sinfo -s` list them",
     ),
     (
-        r"no module named '?flowlib",
+        r"no module named '?(flowlib|msgspec|zmq|psutil)",
         "install flowlib in the Python of the node, or name one that has it: worker_python=..., worker_init=...",
     ),
     (

@@ -48,9 +48,10 @@ def run(options: argparse.Namespace) -> int:
         what = part or ("the interchange" if options.interchange else "the run")
         sys.stderr.write(f"flowlib: {what} has no log in {path}: it may not have begun; `flowlib explain` says why\n")
         return 1
-    _show(files, None if options.all else _TAIL)
+    places = _show(files, None if options.all else _TAIL)
     if options.follow:
-        _follow(path, part, options.interchange, files)
+        sys.stdout.flush()
+        _follow(path, part, options.interchange, places)
     return 0
 
 
@@ -106,7 +107,9 @@ def _walk(path: str) -> list[str]:
     return sorted(names)
 
 
-def _show(files: Sequence[str], most: int | None) -> None:
+def _show(files: Sequence[str], most: int | None) -> dict[str, int]:
+    """Print files, or their ends; up to where each was."""
+    places = {}
     for name in files:
         with open(name, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -114,17 +117,18 @@ def _show(files: Sequence[str], most: int | None) -> None:
             file.seek(skipped)
             if skipped:
                 file.readline()
-            text = file.read(size).decode(errors="replace")
+            text = file.read().decode(errors="replace")
+            places[name] = file.tell()
         if len(files) > 1:
             sys.stdout.write(f"==> {name} <==\n")
         if skipped:
             sys.stdout.write(f"... {skipped} bytes before this; --all shows them\n")
         sys.stdout.write(text if not text or text.endswith("\n") else text + "\n")
+    return places
 
 
-def _follow(path: str, part: str | None, interchange: bool, shown: Sequence[str]) -> None:
+def _follow(path: str, part: str | None, interchange: bool, places: dict[str, int]) -> None:
     """Print what is added, also in files that come later, until the run is over or the user had enough."""
-    places = {name: os.path.getsize(name) for name in shown}
     last = ""
     summary = found.open_run(path).summary
     never = threading.Event()
