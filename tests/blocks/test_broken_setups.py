@@ -94,7 +94,9 @@ def check(text: str, *pieces: str) -> None:
 def test_wrong_account(cluster: Cluster) -> None:
     """The scheduler's words, the account that was given, and where one's own are listed."""
     cluster.fault("sbatch", f"always fail 1 {ACCOUNT}")
-    check(terminal(cluster, provider={"account": "nobody"}), "account='nobody'", "Invalid account", "sacctmgr show assoc")
+    check(
+        terminal(cluster, provider={"account": "nobody"}), "account='nobody'", "Invalid account", "sacctmgr show assoc"
+    )
     assert len(cluster.calls("sbatch")) == 1, "what is refused for good is not asked for again"
 
 

@@ -16,8 +16,13 @@ HERE = MachineFacts(
 )
 SLURM = SchedulerFacts("slurm", "this machine", {"sbatch": "/usr/bin/sbatch", "squeue": "/usr/bin/squeue"})
 BLOCK = BlockFacts(
-    **{"seconds": 2.0, "host": "n1", "python": (3, 11, 2), "executable": "/usr/bin/python3", "flowlib": "0.1.0"},
-    **{"files": 4096, "shm_free": GB},
+    seconds=2.0,
+    host="n1",
+    python=(3, 11, 2),
+    executable="/usr/bin/python3",
+    flowlib="0.1.0",
+    files=4096,
+    shm_free=GB,
 )
 
 

@@ -129,7 +129,9 @@ def test_orphans(cluster: Cluster, driver: subprocess.Popen[str], capsys: pytest
     """The pending job of a killed driver is found by name and cancelled; jobs of others are not touched."""
     cluster.hold()
     other = Path("other.sh")
-    other.write_text("#!/bin/bash\n#SBATCH --job-name=flowlib.other\n#SBATCH --time=00:10:00\n#SBATCH --output=o\n#SBATCH --error=e\nsleep 60\n")
+    other.write_text(
+        "#!/bin/bash\n#SBATCH --job-name=flowlib.other\n#SBATCH --time=00:10:00\n#SBATCH --output=o\n#SBATCH --error=e\nsleep 60\n"
+    )
     subprocess.run(["sbatch", str(other)], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
     assert output(capsys, "cancel", "--orphans") == "no job is left of a run whose driver is gone\n"
     second = start()
