@@ -9,11 +9,13 @@ from flowlib.jobs.states import JobState, JobStatus
 _WORDS: tuple[tuple[str, str], ...] = (
     (
         r"submit command is not there|could not establish a configuration source",
-        "run on a login node of the machine, or load its scheduler's module; from elsewhere give the provider "
-        "transport=SSHTransport(...)",
+        (
+            "run on a login node of the machine, or load its scheduler's module; from elsewhere give the provider "
+            "transport=SSHTransport(...)"
+        ),
     ),
     (
-        r"invalid account|accountnotallowed|invalid project|(account|project)\b.*\b(invalid|unknown|not (allowed|exist))",
+        r"invalid account|accountnotallowed|invalid project|(account|project)\b.*\b(invalid|unknown|not allowed)",
         "give an account that you may use: account=... (Slurm lists yours by `sacctmgr show assoc user=$USER`)",
     ),
     (
@@ -26,8 +28,10 @@ _WORDS: tuple[tuple[str, str], ...] = (
     ),
     (
         r"cannot reach|none of .*address|no route to host|network is unreachable",
-        "give an address of this machine that nodes reach: address=... or address_by_interface(...); "
-        "`flowlib doctor SITE --job` tries it",
+        (
+            "give an address of this machine that nodes reach: address=... or address_by_interface(...); "
+            "`flowlib doctor SITE --job` tries it"
+        ),
     ),
     (
         r"python[\d.]*: (not found|no such file)|no such file or directory.*python",
