@@ -8,6 +8,7 @@ something happens: the next decision or status query is due, a local block's pro
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import selectors
@@ -18,9 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flowlib.console import say
 from flowlib.errors import InternalConsistencyError, ScaleOutFailed, ScalingFailed, TooManyJobFailuresError
 from flowlib.jobs.error_handlers import describe_failures
 from flowlib.jobs.states import JobState, JobStatus
+from flowlib.providers.base import safe_name
 from flowlib.scaling import Load, Scaler, Settings
 
 logger = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ ErrorHandler = Callable[[Any, dict[str, JobStatus]], None]
 
 POKE_PAUSE = 0.05
 """Least seconds between decisions that were only asked for by ``poke``."""
+PROVIDER_RECORD = ".provider.json"
+"""End of the name of the file in which a provider's ``record`` is kept, after the executor's label."""
 KEEP_ENDED = 1000
 """Ended blocks whose status is kept."""
 
@@ -59,7 +64,9 @@ class BlockManager:
         executor: What a handler gets as its first argument.
         drain: Asks the managers of these blocks to finish their tasks and leave. Called in the block thread; must not
             block. None: blocks are ended without it.
-        script_dir: Directory for submit scripts if the provider has none of its own; made by ``start``.
+        script_dir: Directory for submit scripts if the provider has none of its own, and for what is written down of
+            the provider; made by ``start``.
+        run_id: The run's id, for the names of jobs; "" for none.
     """
 
     def __init__(
@@ -77,8 +84,10 @@ class BlockManager:
         executor: Any = None,
         drain: Callable[[Sequence[str]], None] | None = None,
         script_dir: str | None = None,
+        run_id: str = "",
     ) -> None:
         self.label = label
+        self.run_id = run_id
         self.provider = provider
         self.settings = settings
         self._launch_command = launch_command
@@ -110,6 +119,7 @@ class BlockManager:
         self._status_due = 0.0
         self._status_errors = 0
         self._last_error: Exception | None = None
+        self._told_refusal = False
 
     # ------------------------------------------------------------------------------------------- any thread
 
@@ -121,11 +131,22 @@ class BlockManager:
             os.makedirs(self._script_dir, mode=0o700, exist_ok=True)
             self.provider.script_dir = self._script_dir
             self._lent_script_dir = True
+        self._write_down()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self._thread = threading.Thread(target=self._run, name=f"flowlib-blocks-{self.label}", daemon=True)
         self._thread.start()
+
+    def _write_down(self) -> None:
+        """Leave in the run directory what ``flowlib cancel`` needs to find the jobs when this process is gone."""
+        record = getattr(self.provider, "record", None)
+        if record is None or self._script_dir is None:
+            return
+        os.makedirs(self._script_dir, mode=0o700, exist_ok=True)
+        path = os.path.join(self._script_dir, f"{safe_name(self.label)}{PROVIDER_RECORD}")
+        with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            json.dump(record(), file)
 
     def poke(self) -> None:
         """Look at the load soon: call it when work waits and no manager is there to take it, or the last task ended."""
@@ -359,13 +380,14 @@ class BlockManager:
         self._changed = True
         error: Exception
         try:
-            job = self.provider.submit(self._launch_command(block), 1, job_name(self.label, block))
+            job = self.provider.submit(self._launch_command(block), 1, job_name(self.label, block, self.run_id))
             if job is None:
                 raise ScaleOutFailed(getattr(self.provider, "label", "?"), "its submit returned no job id")
         except Exception as e:  # noqa: BLE001
             # Providers are other people's code: whatever they raise is this block's failure, which is counted.
             error = e
         else:
+            self._told_refusal = False
             self._jobs[block] = job
             self._status[block] = JobStatus(JobState.PENDING)
             self._emit(block, "submitted", str(job), "")
@@ -376,6 +398,10 @@ class BlockManager:
         self._status[block] = JobStatus(JobState.FAILED, message=f"cannot be started: {type(error).__name__}: {error}")
         self._last_error = error
         logger.warning("%s: block %s cannot be started: %s", self.label, block, error)
+        if retryable and not self._told_refusal:
+            # Nothing else would tell a person at the terminal why nothing happens.
+            self._told_refusal = True
+            say(f"executor {self.label}: no block can be started now, it is tried again later: {error}")
         self._emit(block, "failed", "", str(error))
         self._on_block_ended(block, str(error))
         return False
@@ -482,7 +508,9 @@ class BlockManager:
             statuses = dict(list(self.status().items())[-1:])
         details = describe_failures(statuses, {b: str(j) for b, j in self._jobs.items()})
         error = TooManyJobFailuresError(f"executor {self.label} starts no more blocks: {why}\n{details}")
-        error.__cause__ = self._last_error
+        if self._last_error is not None and str(self._last_error) not in details:
+            # Its text says it all; where in this module it was raised helps nobody.
+            error.__cause__ = self._last_error.with_traceback(None)
         return error
 
     def _give_up(self, error: BaseException) -> None:
@@ -513,15 +541,16 @@ def _news(said: JobStatus | None, status: JobStatus) -> bool:
     return bool(status.message) and (said is None or said.message != status.message)
 
 
-def job_name(label: str, block: str) -> str:
+def job_name(label: str, block: str, run_id: str = "") -> str:
     """The name under which a block is submitted.
 
     Args:
         label: Its executor's label.
         block: Its id.
+        run_id: The id of its run, of which the start is enough to tell runs of one user apart; "" for none.
 
     Example:
-        >>> job_name("htex", "3")
-        'flowlib.htex.block-3'
+        >>> job_name("htex", "3", "0b1c2d3e-4f50-4617-8293-a4b5c6d7e8f9")
+        'flowlib.0b1c2d3e.htex.block-3'
     """
-    return f"flowlib.{label}.block-{block}"
+    return ".".join(part for part in ("flowlib", run_id[:8], label, f"block-{block}") if part)

@@ -8,6 +8,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from flowlib.command_line import add_runs, separate
 from flowlib.errors import FlowlibError
 from flowlib.rundirs import EVENT_LOG, find_run
 from flowlib.version import VERSION
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-_COMMANDS = ["cache", "events", "explain", "sites", "why"]
+_COMMANDS = ["cache", "cancel", "doctor", "events", "explain", "logs", "ps", "run", "sites", "why"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,18 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = list(sys.argv[1:] if arguments is None else arguments)
     _check_command(parser, given)
-    options = parser.parse_args(given)
+    own, rest = separate(given[1:]) if given[:1] == ["run"] else (given[1:], [])
+    options = parser.parse_args([*given[:1], *own])
+    if rest:
+        options.rest = rest
     try:
         if options.command == "events":
             _events(options.run, options.form, None if options.verbose else _terminal_width())
         elif options.command == "explain":
             _explain(options.task, options.run, options.json)
-        elif options.command in ("cache", "why"):
-            code = _memory(options)
-            sys.stdout.flush()
-            return code
-        elif options.command == "sites":
-            code = _sites(options)
+        elif options.command is not None:
+            code = _elsewhere(options)
             sys.stdout.flush()
             return code
         else:
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("run", nargs="?", metavar="RUN", help="as for events (default: the newest run here)")
     _add_sites(commands)
     _add_memory(commands)
+    add_runs(commands)
     return parser
 
 
@@ -185,24 +186,18 @@ def _explain(task: str | None, run: str | None, json: bool) -> None:
         sys.stdout.write((line if width is None else line[:width]) + "\n")
 
 
-def _memory(options: argparse.Namespace) -> int:
-    from flowlib.memory import command
+def _elsewhere(options: argparse.Namespace) -> int:
+    """Carry out a command that has a module of its own, which nobody else loads."""
+    from importlib import import_module
 
-    try:
-        return (
-            command.cache(options)
-            if options.command == "cache"
-            else command.why(options.task, options.run, options.json)
-        )
-    except ValueError as e:
-        sys.stderr.write(f"flowlib: {e}\n")
-        return 1
-
-
-def _sites(options: argparse.Namespace) -> int:
-    from flowlib.sites import command
-
-    return command.run(options)
+    package = {
+        "sites": "flowlib.sites.command",
+        "doctor": "flowlib.doctor.command",
+        "cache": "flowlib.memory.command",
+        "why": "flowlib.memory.command",
+    }
+    code: int = import_module(package.get(options.command, f"flowlib.runs.{options.command}")).run(options)
+    return code
 
 
 def _events(run: str | None, form: str | None, width: int | None) -> None:

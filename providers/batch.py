@@ -141,6 +141,19 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
             for handle, job in self._jobs.items()
         }
 
+    def record(self) -> dict[str, Any]:
+        """What is needed to find and end this provider's jobs when this process is gone, as plain values.
+
+        Jobs are found by their names, which the scripts hold; ``flowlib cancel`` reads this.
+        """
+        return {
+            "scheduler": self.label,
+            "clusters": getattr(self.dialect, "clusters", None),
+            "script_dir": self.script_dir,
+            "token": self._token,
+            "login_node": None if isinstance(self.transport, LocalTransport) else repr(self.transport),
+        }
+
     # ------------------------------------------------------------------------------------------------- scripts
 
     def render_script(self, command: str, tasks_per_node: int = 1, job_name: str = "flowlib.auto") -> str:
@@ -215,7 +228,7 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
         refusal, reply = self._submit(job)
         if refusal is not None:
             if not refusal.unsure:
-                raise _refused(job, refusal, reply)
+                raise self._refused(job, refusal, reply)
             job.doubt = f"{refusal.why}, so it is not known whether there is a job {order.name!r}: {reply.said}"
             self._find(job)
         self._forget_old()
@@ -234,6 +247,17 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
             return outcome, reply
         self._found(job, outcome)
         return None, reply
+
+    def _refused(self, job: _Job, refusal: Refusal, reply: Reply) -> SubmitException:
+        asked = [
+            f"{name}={value!r}"
+            for name in ("account", "project", "bank", "partition", "queue", "qos", "nodes_per_block", "walltime")
+            if (value := getattr(self, name, None)) not in (None, "")
+        ]
+        why = f"{refusal.why} (asked for {', '.join(asked)})"
+        error = SubmitException(job.order.name, why, reply.stdout, reply.stderr, reply.code)
+        error.retryable = refusal.retryable
+        return error
 
     def _found(self, job: _Job, id_: str) -> None:
         job.id = id_
@@ -279,7 +303,7 @@ class BatchProvider(RepresentationMixin, ExecutionProvider):
             job.absent = 0
             refusal, reply = self._submit(job)
             if refusal is not None and not refusal.retryable:
-                error = _refused(job, refusal, reply)
+                error = self._refused(job, refusal, reply)
                 job.status = replace(job.status, state=JobState.FAILED, message=str(error))
 
     # -------------------------------------------------------------------------------------------------- status
@@ -468,12 +492,6 @@ def _best(now: Seen | None, past: Seen | None) -> Seen | None:
     if now.state.terminal and past.state.terminal:
         return replace(past, reason=past.reason or now.reason)
     return now
-
-
-def _refused(job: _Job, refusal: Refusal, reply: Reply) -> SubmitException:
-    error = SubmitException(job.order.name, refusal.why, reply.stdout, reply.stderr, reply.code)
-    error.retryable = refusal.retryable
-    return error
 
 
 def _groups(ids: Sequence[str], size: int) -> Iterator[list[str]]:

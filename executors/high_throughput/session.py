@@ -176,6 +176,7 @@ class Session:
             executor=executor,
             drain=self._drain,
             script_dir=os.path.join(os.path.abspath(executor.run_dir), "submit_scripts"),
+            run_id=executor.run_id or "",
         )
 
     def _send(self, message: Any) -> None:
@@ -371,7 +372,7 @@ class Session:
         content = keys.block_file(settings, server=self._server, client=client, block=block)
         files = {keys.BLOCK_FILE: content, launch.SCRIPT: script}
         if hasattr(provider, "deliver"):
-            directory = provider.deliver(files, job_name(self.label, block))
+            directory = provider.deliver(files, job_name(self.label, block, executor.run_id or ""))
         else:
             directory = os.path.join(executor.logdir, safe_name(f"{self.label}-block-{block}"))
             for file, data in files.items():

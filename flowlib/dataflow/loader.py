@@ -23,7 +23,8 @@ def load(config: Config | str | None = None, **choices: Any) -> DataFlowKernel:
 
     Args:
         config: A ``Config``, or the name of one that ``flowlib.configs`` knows. None for this machine: a
-            high-throughput executor with one worker per core.
+            high-throughput executor with one worker per core; or, where the environment has ``FLOWLIB_SITE``, as
+            ``flowlib run`` sets it, the machine of that name with the choices in ``FLOWLIB_CHOICES``.
         choices: With a name, what the machine asks for and what is wanted of it: ``account="abc123"``, ``nodes=4``,
             ``walltime="2h"``, ``partition="debug"`` ...; see ``flowlib.configs.build``.
 
@@ -141,7 +142,9 @@ def _config(given: object, choices: dict[str, Any]) -> Config:
             "give everything else to Config(...)"
         )
     if given is None:
-        return _this_machine()
+        from flowlib.sites.environment import from_environment
+
+        return from_environment() or _this_machine()
     if isinstance(given, Config):
         return given
     raise TypeError(f"load takes a Config or the name of a configuration, not {given!r} of {type(given)}")

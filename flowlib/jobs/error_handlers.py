@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowlib.errors import TooManyJobFailuresError
+from flowlib.jobs.remedies import remedy
 from flowlib.jobs.states import JobState, JobStatus
 from flowlib.providers.watched_init import MARK, notes
 
@@ -62,7 +63,7 @@ def describe_failures(failed: Mapping[str, JobStatus], jobs: Mapping[str, str] |
 
     Returns:
         One paragraph per distinct failure: block, job, state, exit code, script, commands that failed in its
-        ``worker_init``, the end of its standard error. Blocks that failed alike are named together.
+        ``worker_init``, the end of its standard error, what to do. Blocks that failed alike are named together.
     """
     groups: dict[str, list[str]] = {}
     for block, status in failed.items():
@@ -88,6 +89,9 @@ def describe_failures(failed: Mapping[str, JobStatus], jobs: Mapping[str, str] |
                 lines.append(f"  end of its {name} ({path}):")
                 lines.extend(f"    {line}" for line in rest[-20:])
                 break
+        advice = remedy(status)
+        if advice:
+            lines.append(f"  what to do: {advice}")
     return "\n".join(lines)
 
 

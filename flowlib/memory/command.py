@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from flowlib.memory.store import Entry
 
 
+def run(options: argparse.Namespace) -> int:
+    """Carry out one of the two; the exit code."""
+    try:
+        if options.command == "cache":
+            return cache(options)
+        return why(options.task, options.run, options.json)
+    except ValueError as e:
+        sys.stderr.write(f"flowlib: {e}\n")
+        return 1
+
+
 def cache(options: argparse.Namespace) -> int:
     """Run ``flowlib cache``; the exit code."""
     directory = _directory(options.store)

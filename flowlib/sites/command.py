@@ -89,7 +89,7 @@ def _list(options: argparse.Namespace) -> int:
     if not options.all:
         sites = [s for s in sites if not s.retired]
     if options.json:
-        _print_json([_summary(site) for site in sites])
+        print_json([_summary(site) for site in sites])
     else:
         _print_table(sites)
     for text in broken:
@@ -122,7 +122,7 @@ def _print_table(sites: list[Site]) -> None:
         machine = site.name if not site.retired else f"{site.name} (retired {retirement(site)})"
         row = (machine, site.centre or site.description, site.country, site.scheduler, " ".join(site.partitions))
         table.add_row(Text(site.id), *map(Text, row), style="dim" if site.retired else None)
-    _print(table)
+    print_parts(table)
 
 
 # ------------------------------------------------------------------------------------------------------------- show
@@ -135,7 +135,7 @@ def _show(site: Site, as_json: bool) -> int:
             name: {key: value for key, value in partition.items() if value not in ("", None, (), {}, 0, False)}
             for name, partition in facts.get("partitions", {}).items()
         }
-        _print_json(facts)
+        print_json(facts)
         return 0
     from rich.table import Table
     from rich.text import Text
@@ -159,7 +159,7 @@ def _show(site: Site, as_json: bool) -> int:
     if not site.retired:
         shown = "".join(f", {p.name}={p.example or '...'!r}" for p in site.parameters.values() if _needed(p))
         parts.append(Text(f"flowlib.load({site.id!r}{shown})", style="bold"))
-    _print(*parts)
+    print_parts(*parts)
     return 0
 
 
@@ -191,7 +191,7 @@ def _facts(site: Site) -> Iterable[tuple[str, str]]:
 def _python(site: Site, chosen: Mapping[str, Any], as_json: bool) -> int:
     text = calls.python(configuration(site, chosen))
     if as_json:
-        _print_json({"site": site.id, "python": text})
+        print_json({"site": site.id, "python": text})
     else:
         sys.stdout.write(text)
     return 0
@@ -204,7 +204,7 @@ def _render(site: Site, chosen: Mapping[str, Any], as_json: bool) -> int:
         raise ConfigurationError(f"site {site.id!r} runs in the script's own process: there is no script to render")
     script = provider.render_script(MANAGER, job_name="flowlib")
     if as_json:
-        _print_json({"site": site.id, "script": script})
+        print_json({"site": site.id, "script": script})
     else:
         sys.stdout.write(script if script.endswith("\n") else script + "\n")
     return 0
@@ -213,7 +213,7 @@ def _render(site: Site, chosen: Mapping[str, Any], as_json: bool) -> int:
 def _check(files: list[str], as_json: bool) -> int:
     results = {path: catalogue.check(path) for path in files}
     if as_json:
-        _print_json(
+        print_json(
             [
                 {"file": path, "mistakes": [{"line": line, "text": text} for line, text in mistakes]}
                 for path, (_, mistakes) in results.items()
@@ -229,11 +229,13 @@ def _check(files: list[str], as_json: bool) -> int:
     return 1 if any(mistakes for _, mistakes in results.values()) else 0
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """Print plain values as JSON, for ``--json``."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
-def _print(*parts: Any) -> None:
+def print_parts(*parts: Any) -> None:
+    """Print tables and texts, as wide as the terminal; elsewhere with a fixed width and without colours."""
     from rich.console import Console
 
     if sys.stdout.isatty():
