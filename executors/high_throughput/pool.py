@@ -116,12 +116,12 @@ class Pool:
         # No deadline is earlier; so a turn looks at no worker for whom nothing is due.
         self._wake_at: float | None = None
         self._memory_kills = node.count_memory_kills()
-        processes.adopt_orphans()
         self._start_template()
 
     # -------------------------------------------------------------------------------------------------- the template
 
     def _start_template(self) -> None:
+        processes.adopt_orphans()  # the workers', should the template die
         ours, theirs = socket.socketpair()
         with theirs:
             self._template = subprocess.Popen(

@@ -141,6 +141,7 @@ class Sshd:
         """End the server and all connections; what was started through them stays."""
         process = self._process
         if process is not None:
+            process.send_signal(signal.SIGSTOP)  # so that it takes no new connections meanwhile
             for child in self._sessions():
                 child.kill()
             process.kill()
