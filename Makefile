@@ -5,6 +5,7 @@ PY := .venv/bin/python
 
 help:
 	@echo "make demo    analyse Python's standard library on this machine's cores; writes a report"
+	@echo "make demo SITE=fake-slurm    the same on another site: one of \`flowlib sites list\`, or a fake scheduler"
 	@echo "make test    every test, long matrices sampled (set FLOWLIB_TEST_SEED to repeat a sample)"
 	@echo "make check   format, lint, types, tests of the pure cores: under a minute"
 	@echo "make soak    every test with every matrix in full"
@@ -19,7 +20,7 @@ dev-env:
 	@scripts/setup dev
 
 demo: run-env
-	@$(PY) examples/stdlib_report.py
+	@scripts/demo $(SITE)
 
 check: dev-env
 	@scripts/check

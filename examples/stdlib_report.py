@@ -1,6 +1,7 @@
-"""What is the Python standard library made of? Reads its whole source on this machine's cores and writes a report.
+"""What is the Python standard library made of? Reads its whole source in parallel and writes a report.
 
-Run it with ``make demo``, or ``python examples/stdlib_report.py [--source DIRECTORY] [--output DIRECTORY]``.
+Run it with ``make demo``, or ``python examples/stdlib_report.py [--source DIRECTORY] [--output DIRECTORY]``. With
+``--site NAME`` it runs elsewhere, unchanged: on any machine that ``flowlib sites list`` shows.
 
 The workflow: one task lists the modules; a join app, which runs once their sizes are known, cuts them into pieces of
 about equal weight; each piece is parsed and measured by a Python app, which leaves a file of the names it met; bash
@@ -21,9 +22,6 @@ from typing import TYPE_CHECKING, Any
 import flowlib
 import stdlib_page
 from flowlib import File, bash_app, join_app, python_app
-from flowlib.config import Config
-from flowlib.executors import HighThroughputExecutor
-from flowlib.providers import LocalProvider
 from stdlib_measure import Module, Piece, cut, measure_piece
 
 if TYPE_CHECKING:
@@ -118,16 +116,18 @@ def main() -> None:
         "--source", default=sysconfig.get_path("stdlib"), help="directory to read (default: %(default)s)"
     )
     parser.add_argument("--output", default="output/stdlib_report", help="directory to write (default: %(default)s)")
+    parser.add_argument("--site", default="laptop", help="where to run: a name from `flowlib sites list` (%(default)s)")
+    parser.add_argument("choices", nargs="*", metavar="NAME=VALUE", help="what the site asks for: account=p1 nodes=2")
     options = parser.parse_args()
+    choices = dict(choice.split("=", 1) for choice in options.choices)
     source, output = os.path.abspath(options.source), os.path.abspath(options.output)
     pieces_folder = os.path.join(output, "pieces")
     os.makedirs(pieces_folder, exist_ok=True)
     broken = break_a_copy(Path(source, "heapq.py"), Path(output, "broken_on_purpose.py"))
 
     began = time.time()
-    executor = HighThroughputExecutor(address="127.0.0.1", provider=LocalProvider(init_blocks=1, max_blocks=1))
-    config = Config(executors=[executor], run_dir=os.path.join(output, "runinfo"))
-    with flowlib.load(config) as kernel, flowlib.progress():
+    run_dir = os.path.join(output, "runinfo")
+    with flowlib.load(options.site, run_dir=run_dir, **choices) as kernel, flowlib.progress():
         modules = list_modules(source)
         frequent, *pieces = measure_all(source, modules, [broken], pieces_folder).result()
         suspects = {path: examine(path) for piece in pieces for path in piece.unreadable}

@@ -97,6 +97,13 @@ SCHEDULERS = {
                   "security_group_ids", "tags", "endpoint_url", "cmd_timeout", "status_polling_interval"},
         launcher="single",
     ),
+    "ssh": Scheduler(
+        "SSHProvider",
+        BLOCKS | {"hosts", "ssh_config", "user", "key_filename", "jump", "known_hosts", "accept_new_host_keys",
+                  "allow_agent", "worker_init", "workdir", "private_dir", "python", "launcher", "tunnel",
+                  "connect_timeout", "reconnect_timeout", "cmd_timeout"},
+        launcher="single",
+    ),
     "local": Scheduler(
         "LocalProvider", BLOCKS | {"launcher", "worker_init", "cmd_timeout", "walltime"}, launcher="single"
     ),

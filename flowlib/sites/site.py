@@ -228,7 +228,7 @@ def read_site(name: str, facts: Mapping[str, Any]) -> tuple[Site | None, list[Pr
     Example:
         >>> read_site("x", {"name": "X", "scheduler": "slrum", "verified": "2026-01-02"})[1][0]
         (('scheduler',), "scheduler is 'slrum'; did you mean 'slurm'? Valid: aws, cobalt, condor, flux, gridengine, \
-kubernetes, local, lsf, pbspro, slurm, threads, torque")
+kubernetes, local, lsf, pbspro, slurm, ssh, threads, torque")
     """
     from flowlib.sites.consistency import contradictions
 

@@ -142,6 +142,11 @@ class FakeScheduler:
         """
         name = name or f"fake-{self._facts.site}"
         Path(directory).mkdir(parents=True, exist_ok=True)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        partitions = "".join(
+            f"\n[partition.{queue}]\ncores = {cores}\nmax_nodes = {len(self._settings.nodes)}\n"
+            for queue in self._settings.queues or ["batch"]
+        )
         Path(directory, f"{name}.toml").write_text(
             f'name = "A fake {self.kind} on this machine"\n'
             f'scheduler = "{self._facts.site}"\n'
@@ -149,7 +154,7 @@ class FakeScheduler:
             'launcher = "simple"\n'
             "poll_seconds = 0.5\n"
             "\n[executor]\n"
-            'address = "127.0.0.1"\n'
+            'address = "127.0.0.1"\n' + partitions
         )
         return name
 
