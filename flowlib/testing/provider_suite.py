@@ -47,11 +47,13 @@ class Backend(ABC):
         seconds: How long to wait for anything, at most.
         walltime: Whether jobs can be given a walltime, after which they are ended.
         cancelled: The states of a job that was cancelled.
+        killed: The state of a job that was killed by a signal; some schedulers cannot tell that from a cancel.
     """
 
     seconds: float = 20.0
     walltime: bool = True
     cancelled: tuple[JobState, ...] = (JobState.CANCELLED,)
+    killed: JobState = JobState.FAILED
 
     @abstractmethod
     def provider(self, **options: Any) -> ExecutionProvider:
@@ -106,7 +108,7 @@ class ProviderSuite:
         ends = [wait_for_state(provider, job, seconds=backend.seconds) for job in jobs]
         assert [end.exit_code for end in ends[:3]] == list(commands.values())[:3]
         assert ends[3].exit_code in (137, None), "a scheduler may not tell"
-        assert [end.state for end in ends] == [JobState.COMPLETED, *[JobState.FAILED] * 3]
+        assert [end.state for end in ends] == [JobState.COMPLETED, JobState.FAILED, JobState.FAILED, backend.killed]
         assert ends[0].stdout_summary == "x  y\n"
         assert _text(ends[0].stderr_summary) == "oops"
         assert _text(ends[1].stderr_summary) == "last words"

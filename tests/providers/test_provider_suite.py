@@ -14,8 +14,6 @@ from flowlib.testing.provider_suite import Backend, ProviderSuite
 
 
 class Here(Backend):
-    walltime = False
-
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.made: list[LocalProvider] = []
@@ -25,6 +23,9 @@ class Here(Backend):
         self.made.append(LocalProvider(**options))
         self.made[-1].script_dir = str(self.directory / "run" / "scripts")
         return self.made[-1]
+
+    def provider_with_walltime(self) -> LocalProvider:
+        return self.provider(walltime="1s")
 
     def start_foreign(self) -> Callable[[], bool]:
         self.foreign.append(subprocess.Popen(["sleep", "1000"]))

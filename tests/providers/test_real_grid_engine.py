@@ -20,6 +20,7 @@ from flowlib.launchers import SimpleLauncher
 from flowlib.providers import GridEngineProvider
 from flowlib.testing import status_of as status
 from flowlib.testing import wait_until as wait
+from flowlib.testing.provider_suite import Backend, ProviderSuite
 from tests.faults.sampling import SOAK, sample
 
 from .real_grid_engine import GridEngine, missing, running
@@ -55,9 +56,40 @@ def engine(cluster: GridEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def provider(tmp_path: Path, **options: object) -> GridEngineProvider:
     """One whose scripts lie in the test's directory."""
-    made = GridEngineProvider(launcher=SimpleLauncher(), status_polling_interval=0.5, **options)  # type: ignore[arg-type]
+    options.setdefault("launcher", SimpleLauncher())
+    made = GridEngineProvider(status_polling_interval=0.5, **options)  # type: ignore[arg-type]
     made.script_dir = str(tmp_path / "scripts")
     return made
+
+
+class OnGridEngine(Backend):
+    seconds = SECONDS
+    killed = JobState.CANCELLED  # in the accounting it looks as if somebody had deleted it
+
+    def __init__(self, engine: GridEngine, directory: Path) -> None:
+        self.engine = engine
+        self.directory = directory
+
+    def provider(self, **options: object) -> GridEngineProvider:
+        return provider(self.directory, **options)
+
+    def provider_with_walltime(self) -> GridEngineProvider:
+        return self.provider(walltime="5s")
+
+    def start_foreign(self) -> Callable[[], bool]:
+        id_ = self.engine.command("qsub", "-terse", "-b", "y", "-o", "/dev/null", "-e", "/dev/null", "sleep", "1000")
+        assert id_ is not None
+        return lambda: id_.strip() in (self.engine.queue() or [])
+
+
+class TestSuite(ProviderSuite):
+    @pytest.fixture
+    def backend(self, engine: GridEngine, tmp_path: Path) -> OnGridEngine:
+        """Grid Engine's one host."""
+        return OnGridEngine(engine, tmp_path)
+
+    if not SOAK:
+        test_walltime = None  # type: ignore[assignment]  # minutes, for the accounting lags
 
 
 def test_jobs(engine: GridEngine, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -20,6 +20,8 @@ from flowlib.launchers import SimpleLauncher, SrunLauncher
 from flowlib.providers import SlurmProvider
 from flowlib.testing import status_of as status
 from flowlib.testing import wait_until as wait
+from flowlib.testing.provider_suite import Backend, ProviderSuite
+from tests.faults.sampling import SOAK
 
 from .real_slurm import Slurm, missing, running
 
@@ -56,6 +58,35 @@ def provider(tmp_path: Path, **options: object) -> SlurmProvider:
     made = SlurmProvider(status_polling_interval=0.5, **options)  # type: ignore[arg-type]
     made.script_dir = str(tmp_path / 'my "scripts" 100% $HOME o\'x')
     return made
+
+
+class OnSlurm(Backend):
+    seconds = SECONDS
+
+    def __init__(self, slurm: Slurm, directory: Path) -> None:
+        self.slurm = slurm
+        self.directory = directory
+
+    def provider(self, **options: object) -> SlurmProvider:
+        return provider(self.directory, **options)
+
+    def provider_with_walltime(self) -> SlurmProvider:
+        return self.provider(walltime="1m")
+
+    def start_foreign(self) -> Callable[[], bool]:
+        id_ = self.slurm.command("sbatch", "--parsable", "--output=/dev/null", "--wrap=sleep 1000")
+        assert id_ is not None
+        return lambda: id_.strip() in (self.slurm.queue() or [])
+
+
+class TestSuite(ProviderSuite):
+    @pytest.fixture
+    def backend(self, slurm: Slurm, tmp_path: Path) -> OnSlurm:
+        """Slurm's four pretended nodes."""
+        return OnSlurm(slurm, tmp_path)
+
+    if not SOAK:
+        test_walltime = None  # type: ignore[assignment]  # a minute and a half: Slurm counts in minutes
 
 
 def test_jobs(slurm: Slurm, tmp_path: Path) -> None:
