@@ -21,6 +21,7 @@ from flowlib.providers import GridEngineProvider
 from flowlib.testing import status_of as status
 from flowlib.testing import wait_until as wait
 from flowlib.testing.provider_suite import Backend, ProviderSuite
+from tests.demo import check, demo
 from tests.faults.sampling import SOAK, sample
 
 from .real_grid_engine import GridEngine, missing, running
@@ -33,6 +34,22 @@ pytestmark = [
     pytest.mark.timeout(600),  # the first test may have to install it
 ]
 SECONDS = 120
+SITE = """\
+name = "A real Grid Engine"
+scheduler = "gridengine"
+verified = 2026-01-01
+launcher = "simple"
+poll_seconds = 0.5
+
+[executor]
+address = "127.0.0.1"
+max_workers_per_node = 2
+
+[partition.all]
+cores = 1
+shared = true
+queue = "all.q"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +77,12 @@ def provider(tmp_path: Path, **options: object) -> GridEngineProvider:
     made = GridEngineProvider(status_polling_interval=0.5, **options)  # type: ignore[arg-type]
     made.script_dir = str(tmp_path / "scripts")
     return made
+
+
+def test_demo(engine: GridEngine, tmp_path: Path) -> None:
+    """The demonstration runs here by a site's name."""
+    run = check(tmp_path, demo(tmp_path, "real-sge", SITE))
+    assert list((run / "submit_scripts").glob("*.sh.0.id")), "it ran in a job"
 
 
 class OnGridEngine(Backend):

@@ -21,6 +21,7 @@ from flowlib.providers import SlurmProvider
 from flowlib.testing import status_of as status
 from flowlib.testing import wait_until as wait
 from flowlib.testing.provider_suite import Backend, ProviderSuite
+from tests.demo import check, demo
 from tests.faults.sampling import SOAK
 
 from .real_slurm import Slurm, missing, running
@@ -31,6 +32,21 @@ pytestmark = [
     pytest.mark.timeout(600),  # the first test may have to install it
 ]
 SECONDS = 60
+SITE = """\
+name = "A real Slurm"
+scheduler = "slurm"
+verified = 2026-01-01
+launcher = "simple"
+poll_seconds = 0.5
+
+[executor]
+address = "127.0.0.1"
+max_workers_per_node = 2
+
+[partition.debug]
+cores = 1
+shared = true
+"""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +103,13 @@ class TestSuite(ProviderSuite):
 
     if not SOAK:
         test_walltime = None  # type: ignore[assignment]  # a minute and a half: Slurm counts in minutes
+
+
+@pytest.mark.timeout(600)
+def test_demo(slurm: Slurm, tmp_path: Path) -> None:
+    """The demonstration runs here by a site's name."""
+    run = check(tmp_path, demo(tmp_path, "real-slurm", SITE))
+    assert list((run / "submit_scripts").glob("*.sh.0.id")), "it ran in a job"
 
 
 def test_jobs(slurm: Slurm, tmp_path: Path) -> None:

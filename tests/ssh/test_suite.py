@@ -12,6 +12,7 @@ import pytest
 
 from flowlib.providers import SSHProvider
 from flowlib.testing.provider_suite import Backend, ProviderSuite
+from tests.demo import check, demo
 from tests.ssh.servers import Sshd
 
 pytestmark = pytest.mark.slow
@@ -55,3 +56,24 @@ class TestSSH(ProviderSuite):
         found = Hosts(hosts, provide, tmp_path)
         yield found
         found.close()
+
+
+@pytest.mark.timeout(120)
+def test_demo(hosts: list[Sshd], key: Path, tmp_path: Path) -> None:
+    """The demonstration runs on hosts that a site's file names."""
+    text = f"""\
+name = "Two hosts"
+scheduler = "ssh"
+verified = 2026-01-01
+
+[provider]
+hosts = {[host.spec for host in hosts]}
+key_filename = "{key}"
+known_hosts = "{tmp_path}/known_hosts"
+ssh_config = ""
+allow_agent = false
+
+[executor]
+max_workers_per_node = 2
+"""
+    check(tmp_path, demo(tmp_path, "two-hosts", text))
