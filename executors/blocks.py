@@ -508,9 +508,10 @@ class BlockManager:
             statuses = dict(list(self.status().items())[-1:])
         details = describe_failures(statuses, {b: str(j) for b, j in self._jobs.items()})
         error = TooManyJobFailuresError(f"executor {self.label} starts no more blocks: {why}\n{details}")
-        if self._last_error is not None and str(self._last_error) not in details:
-            # Its text says it all; where in this module it was raised helps nobody.
-            error.__cause__ = self._last_error.with_traceback(None)
+        if self._last_error is not None:
+            # Where in this module it was raised helps nobody, nor does its text twice.
+            error.__context__ = self._last_error.with_traceback(None)
+            error.__suppress_context__ = str(self._last_error) in details
         return error
 
     def _give_up(self, error: BaseException) -> None:

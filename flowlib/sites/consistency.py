@@ -11,7 +11,7 @@ from flowlib.sites.site import Partition, Problem, Site
 from flowlib.suggest import nearest
 from flowlib.units import parse_time
 
-_WITHOUT_PARTITIONS = ("aws", "cobalt", "kubernetes", "local", "threads")
+_WITHOUT_PARTITIONS = ("aws", "cobalt", "kubernetes", "local", "ssh", "threads")
 
 
 def contradictions(site: Site) -> list[Problem]:

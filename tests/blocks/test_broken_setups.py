@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.providers.fakes.cluster import Cluster
+from flowlib.testing import FakeScheduler
 
 SCRIPT = """\
 import flowlib
@@ -50,18 +50,18 @@ ACCOUNT = "sbatch: error: Batch job submission failed: Invalid account or accoun
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[Cluster]:
+def cluster(tmp_path: Path) -> Iterator[FakeScheduler]:
     """A fake Slurm."""
-    found = Cluster("slurm", tmp_path)
+    found = FakeScheduler("slurm", tmp_path, queues=["debug"])
     yield found
     found.close()
 
 
 def terminal(
-    cluster: Cluster, *, path: str = "", patience: float = SECONDS - 10, short_way: bool = True, **parts: Any
+    cluster: FakeScheduler, *, path: str = "", patience: float = SECONDS - 10, short_way: bool = True, **parts: Any
 ) -> str:
     """What a script with these parameters prints as errors; it does not succeed."""
-    directory = cluster.state.parent
+    directory = cluster.directory
     values = {"provider": {}, "executor": {}, "config": {}, **parts}
     text = SCRIPT
     for name, value in {**values, "patience": patience, "short_way": short_way}.items():
@@ -91,7 +91,7 @@ def check(text: str, *pieces: str) -> None:
     assert not re.search(r'File ".*(executors|providers)/', text), text
 
 
-def test_wrong_account(cluster: Cluster) -> None:
+def test_wrong_account(cluster: FakeScheduler) -> None:
     """The scheduler's words, the account that was given, and where one's own are listed."""
     cluster.fault("sbatch", f"always fail 1 {ACCOUNT}")
     check(
@@ -100,36 +100,36 @@ def test_wrong_account(cluster: Cluster) -> None:
     assert len(cluster.calls("sbatch")) == 1, "what is refused for good is not asked for again"
 
 
-def test_wrong_partition(cluster: Cluster) -> None:
+def test_wrong_partition(cluster: FakeScheduler) -> None:
     """The partition that was given, and where those that there are are listed."""
     text = terminal(cluster, provider={"partition": "nosuch"})
     check(text, "partition='nosuch'", "Invalid partition name", "sinfo -s")
 
 
-def test_no_scheduler(cluster: Cluster) -> None:
+def test_no_scheduler(cluster: FakeScheduler) -> None:
     """A machine without sbatch is no login node."""
     check(terminal(cluster, path="/nonexistent"), "is this a login node?", "SSHTransport")
 
 
-def test_no_python_on_the_node(cluster: Cluster) -> None:
+def test_no_python_on_the_node(cluster: FakeScheduler) -> None:
     """The Python that is not there, the job, its script, and the parameter that names another."""
     text = terminal(cluster, executor={"worker_python": "/no/such/python3"})
     check(text, "(job 1)", "EXIT CODE: 127", "/no/such/python3: not found", "script: ", "worker_python=")
 
 
-def test_failing_worker_init(cluster: Cluster) -> None:
+def test_failing_worker_init(cluster: FakeScheduler) -> None:
     """The command's own words and its exit code."""
     text = terminal(cluster, provider={"worker_init": "echo gcc/99: no such module >&2; exit 3"})
     check(text, "EXIT CODE: 3", "gcc/99: no such module", "try the commands of worker_init")
 
 
-def test_walltime_too_short(cluster: Cluster) -> None:
+def test_walltime_too_short(cluster: FakeScheduler) -> None:
     """A job that ended before its manager came says that this was its walltime."""
     text = terminal(cluster, provider={"walltime": "00:00:02", "worker_init": "exec sleep 40"})
     check(text, "TIMEOUT", "the walltime was over before a manager came")
 
 
-def test_unreachable_address(cluster: Cluster) -> None:
+def test_unreachable_address(cluster: FakeScheduler) -> None:
     """The address that was tried with the reason, and how to give another."""
     command = "sed -i s/127.0.0.1/127.0.0.99/g {blockfile} && {command}"
     executor = {"launch_cmd": command, "address_probe_timeout": 1}
@@ -137,9 +137,9 @@ def test_unreachable_address(cluster: Cluster) -> None:
     check(text, "127.0.0.99", "address_by_interface")
 
 
-def test_other_python(cluster: Cluster) -> None:
+def test_other_python(cluster: FakeScheduler) -> None:
     """Both versions are named, with what to do."""
-    other = cluster.state.parent / "python3"
+    other = cluster.directory / "python3"
     other.write_text(OTHER_PYTHON.format(python=sys.executable))
     other.chmod(0o755)
     text = terminal(cluster, executor={"worker_python": str(other)})
@@ -147,7 +147,7 @@ def test_other_python(cluster: Cluster) -> None:
     check(text, "Python 3.99", f"Python {here}", "worker_python")
 
 
-def test_full_queue(cluster: Cluster) -> None:
+def test_full_queue(cluster: FakeScheduler) -> None:
     """What may pass is tried again, and the terminal says once that nothing starts and why."""
     cluster.fault("sbatch", f"always fail 1 {LIMIT}")
     text = terminal(cluster, patience=6)
@@ -157,13 +157,13 @@ def test_full_queue(cluster: Cluster) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs a directory that nobody can write in")
-def test_read_only_run_directory(cluster: Cluster) -> None:
+def test_read_only_run_directory(cluster: FakeScheduler) -> None:
     """It is said at load, with the directory, before anything is submitted."""
     check(terminal_of_load(cluster), "cannot make a run directory in '/proc/runs'", "Config(run_dir=...)")
     assert not cluster.calls()
 
 
-def terminal_of_load(cluster: Cluster) -> str:
+def terminal_of_load(cluster: FakeScheduler) -> str:
     """As ``terminal``; this one fails at load, whose cause, an OSError, may be shown as well."""
     text = terminal(cluster, config={"run_dir": "/proc/runs"})
     return text[text.rindex("Traceback") :]

@@ -141,5 +141,5 @@ def test_description_names_failed_commands_of_worker_init(tmp_path: Path) -> Non
         {"0": JobStatus(BAD, "boom", 1, stderr_path=str(tmp_path / "err"), script_path="/run/job.sh")}
     )
     assert "commands that failed in worker_init:\n    exit code 1 at line 5: module load python\n" in text
-    assert text.endswith("ModuleNotFoundError: no y")
+    assert "ModuleNotFoundError: no y\n  what to do: try the commands of worker_init" in text
     assert text.count("flowlib: worker_init") == 0

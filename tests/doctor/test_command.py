@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowlib.cli import main
-from tests.providers.fakes.cluster import Cluster, wait
+from flowlib.testing import FakeScheduler, wait_until
 
 CONFIG = """\
 from flowlib.config import Config
@@ -70,7 +70,7 @@ def test_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     from flowlib.doctor.block import examine
     from flowlib.doctor.command import _config
 
-    cluster = Cluster("slurm", tmp_path)
+    cluster = FakeScheduler("slurm", tmp_path)
     try:
         for name, value in cluster.environment.items():
             monkeypatch.setenv(name, value)
@@ -86,7 +86,7 @@ def test_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
         waiting = _config("config.py", {})
         assert waiting is not None
         assert "pending" in examine(waiting, 2).pending
-        wait(lambda: not cluster.alive())
+        wait_until(lambda: not cluster.alive())
         assert not [name for name in os.listdir() if name.startswith(".flowlib-doctor")]
     finally:
         cluster.close()

@@ -16,7 +16,7 @@ import pytest
 from flowlib.cli import main
 from flowlib.errors import ConfigurationError
 from flowlib.sites import environment
-from tests.providers.fakes.cluster import Cluster, wait
+from flowlib.testing import FakeScheduler, wait_until
 
 SITE = """\
 name = "Ours"
@@ -54,12 +54,12 @@ SECONDS = 50
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeScheduler]:
     """A fake Slurm that is the site "ours", with a script in the current directory."""
     (tmp_path / "sites").mkdir()
     (tmp_path / "sites" / "ours.toml").write_text(SITE)
     (tmp_path / "script.py").write_text(SCRIPT)
-    found = Cluster("slurm", tmp_path)
+    found = FakeScheduler("slurm", tmp_path)
     for name, value in {**found.environment, "FLOWLIB_SITES": str(tmp_path / "sites")}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
@@ -68,7 +68,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 
 @pytest.fixture
-def driver(cluster: Cluster) -> Iterator[subprocess.Popen[str]]:
+def driver(cluster: FakeScheduler) -> Iterator[subprocess.Popen[str]]:
     """A script that was started by ``flowlib run`` and stays, with one task done."""
     process = start("stay")
     assert process.stdout is not None
@@ -104,28 +104,28 @@ def answer(capsys: pytest.CaptureFixture[str], command: str, *arguments: str, co
     return json.loads(output(capsys, command, "--json", *arguments, code=code))
 
 
-def test_living_run(cluster: Cluster, driver: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_living_run(cluster: FakeScheduler, driver: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
     """A living run is shown with its job, whose name holds its id; cancelling it ends the driver and the job."""
-    wait(lambda: answer(capsys, "ps")[0]["tasks"] == {"done": 1})
+    wait_until(lambda: answer(capsys, "ps")[0]["tasks"] == {"done": 1})
     (told,) = answer(capsys, "ps")
     assert (told["state"], told["pid"]) == ("alive", driver.pid)
     (job,) = cluster.jobs()
-    assert told["blocks"][0]["job"] == str(job["n"])
-    assert job["name"].startswith(f"flowlib.{told['id'][:8]}.")
+    assert told["blocks"][0]["job"] == str(job.n)
+    assert job.name.startswith(f"flowlib.{told['id'][:8]}.")
     assert told["run"].endswith("runinfo/000")
     shown = output(capsys, "ps")
     assert "alive" in shown
-    assert f"(job {job['n']})" in shown
+    assert f"(job {job.n})" in shown
     assert "would interrupt" in output(capsys, "cancel", told["id"][:6], "--dry-run")
     assert driver.poll() is None
     assert "has ended" in output(capsys, "cancel", told["id"][:6])
     driver.wait(SECONDS)
-    wait(lambda: not cluster.alive())
+    wait_until(lambda: not cluster.alive())
     assert answer(capsys, "ps") == []
     assert answer(capsys, "ps", "--all")[0]["state"] == "ended"
 
 
-def test_orphans(cluster: Cluster, driver: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_orphans(cluster: FakeScheduler, driver: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The pending job of a killed driver is found by name and cancelled; jobs of others are not touched."""
     cluster.hold()
     other = Path("other.sh")
@@ -135,21 +135,21 @@ def test_orphans(cluster: Cluster, driver: subprocess.Popen[str], capsys: pytest
     subprocess.run(["sbatch", str(other)], check=True, timeout=SECONDS, stdout=subprocess.DEVNULL)
     assert output(capsys, "cancel", "--orphans") == "no job is left of a run whose driver is gone\n"
     second = start()
-    wait(lambda: len(cluster.jobs()) == 3)
+    wait_until(lambda: len(cluster.jobs()) == 3)
     for process in (driver, second):
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=SECONDS)
     pending = cluster.jobs()[-1]
     by_run = {told["run"]: told for told in answer(capsys, "ps", "--orphans")}
     assert {told["state"] for told in by_run.values()} == {"interrupted"}
-    assert str(pending["n"]) in {orphan["job"] for told in by_run.values() for orphan in told["orphans"]}
+    assert str(pending.n) in {orphan["job"] for told in by_run.values() for orphan in told["orphans"]}
     assert any(not j["cancelled"] for told in answer(capsys, "cancel", "--orphans", "-n") for j in told["jobs"])
-    assert f"job {pending['n']} ({pending['name']}): cancelled" in output(capsys, "cancel", "--orphans")
+    assert f"job {pending.n} ({pending.name}): cancelled" in output(capsys, "cancel", "--orphans")
     assert answer(capsys, "ps", "--orphans") == []
     cancelled = " ".join(cluster.calls("scancel"))
-    assert str(pending["n"]) in cancelled
-    mine = next(job for job in cluster.jobs() if job["name"] == "flowlib.other")
-    assert str(mine["n"]) not in cancelled.split()
+    assert str(pending.n) in cancelled
+    mine = next(job for job in cluster.jobs() if job.name == "flowlib.other")
+    assert str(mine.n) not in cancelled.split()
 
 
 def test_logs(driver: subprocess.Popen[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,7 +177,7 @@ def test_follow(tmp_path: Path) -> None:
     )
     os.mkfifo(tmp_path / "go")
     run = subprocess.Popen([sys.executable, script.name], cwd=tmp_path)
-    wait(lambda: (tmp_path / "talk.txt").exists() and (tmp_path / "talk.txt").read_text() == "first\n")
+    wait_until(lambda: (tmp_path / "talk.txt").exists() and (tmp_path / "talk.txt").read_text() == "first\n")
     follow = subprocess.Popen(
         [sys.executable, "-m", "flowlib", "logs", "-f", "task-0"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     )
@@ -189,15 +189,15 @@ def test_follow(tmp_path: Path) -> None:
     assert follow.returncode == run.wait(SECONDS) == 0
 
 
-def test_driver_in_job(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_driver_in_job(cluster: FakeScheduler, capsys: pytest.CaptureFixture[str]) -> None:
     """The script runs in one job, on whose nodes its tasks run: no other job is made."""
     told = answer(capsys, "run", "--site", "ours", "--driver-in-job", "--account=p1", "script.py", "a", "b=c")
-    wait(lambda: os.path.exists(told["output"]) and "\n" in Path(told["output"]).read_text(), SECONDS)
+    wait_until(lambda: os.path.exists(told["output"]) and "\n" in Path(told["output"]).read_text(), SECONDS)
     text = Path(told["output"]).read_text()
     assert text.startswith("(36, 'flowlib.")
     assert text.endswith("['a', 'b=c'] False\n")
-    assert [job["name"] for job in cluster.jobs()] == [told["name"]]
-    wait(lambda: not cluster.alive())
+    assert [job.name for job in cluster.jobs()] == [told["name"]]
+    wait_until(lambda: not cluster.alive())
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,9 @@ def test_driver_in_job(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> 
         (["--site", "local_threads", "--driver-in-job", "script.py"], "has no batch scheduler"),
     ],
 )
-def test_run_mistakes(arguments: list[str], message: str, cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_mistakes(
+    arguments: list[str], message: str, cluster: FakeScheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What the site does not allow is said before the script starts, and nothing is submitted."""
     assert main(["run", *arguments]) == 1
     assert message in capsys.readouterr().err
