@@ -123,7 +123,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "how", "way", "point"), sample(POINTS, 6), ids=lambda v: str(v))
+@pytest.mark.parametrize(("kind", "how", "way", "point"), sample(POINTS, 3), ids=lambda v: str(v))
 def test_kills(tmp_path: Path, kind: str, how: str, way: str, point: int) -> None:
     """Each future ends in time, with its value; only a worker's own task may be lost, and what depends on it."""
     rng = random.Random(f"{SEED}-{kind}-{how}-{way}-{point}")
@@ -150,7 +150,7 @@ def test_kills(tmp_path: Path, kind: str, how: str, way: str, point: int) -> Non
         assert len(errors) <= (kind == "worker"), errors
 
 
-@pytest.mark.parametrize("poison", sample(POISONS, 8), ids=lambda p: p.run.__name__)
+@pytest.mark.parametrize("poison", sample(POISONS, 5), ids=lambda p: p.run.__name__)
 def test_poisons(tmp_path: Path, poison: Poison) -> None:
     """A poison fails alone or succeeds; the tasks of all kinds around it succeed."""
     with everything(tmp_path / "runinfo", blocks=1, way="zmq", retries=0):

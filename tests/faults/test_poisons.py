@@ -74,7 +74,7 @@ def _sleepers() -> list[int]:
     return [p.pid for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", str(FOREVER)]]
 
 
-@pytest.mark.parametrize("poison", sample(POISONS, 24), ids=lambda p: p.run.__name__)
+@pytest.mark.parametrize("poison", sample(POISONS, 14), ids=lambda p: p.run.__name__)
 def test_poison(kernel: flowlib.DataFlowKernel, poison: Poison) -> None:
     """The poison fails with its cause or succeeds; nineteen innocents beside it succeed; so does the next round."""
     app = python_app(poison.run)

@@ -325,7 +325,8 @@ def test_random_walk(make_kernel: MakeKernel, seed: int) -> None:
     for _ in range(150):
         count = [rng.choice([0, 1, 2, 5]) for _ in range(4)]
         errors: Any = rng.choice([count[0], {LookupError: count[0], "ValueError": 1}])
-        policy = Retry(errors, timeout=count[1], oom=count[2], crash=count[3], backoff=rng.choice([0, 0, 0.002, 0.01]))
+        wait = rng.choice([0, 0, 0.002, 0.01])
+        policy = Retry(errors, timeout=count[1], oom=count[2], crash=count[3], backoff=wait, cap=0.1)
         tasks.append((submit(kernel, policy, cache=rng.random() < 0.3, version=len(tasks)), policy))
         if rng.random() < 0.1:
             rng.choice(tasks)[0].cancel()
