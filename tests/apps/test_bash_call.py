@@ -40,6 +40,8 @@ def text(line: str, stdout: Any = None, outputs: Any = ()) -> str:
 
 
 run = BashCall(text, "run")
+pidfd_open = os.pidfd_open
+"""For the tests themselves, also where what they test has to do without."""
 
 
 def alive(pid: int) -> bool:
@@ -54,7 +56,7 @@ def alive(pid: int) -> bool:
 def gone(pid: int) -> bool:
     """Whether a process ends within the deadline."""
     try:
-        fd = os.pidfd_open(pid)
+        fd = pidfd_open(pid)
     except ProcessLookupError:
         return True
     try:
@@ -67,13 +69,7 @@ def gone(pid: int) -> bool:
 def _way_to_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways to notice the end of a command; the second is for systems without pidfd_open."""
     if request.param == "thread":
-        if "gone" in getattr(request.function, "__code__", run_again.__code__).co_names:
-            pytest.skip("the test itself needs pidfd_open")
         monkeypatch.delattr(os, "pidfd_open", raising=False)
-
-
-def run_again() -> None:
-    """Stands for tests without code."""
 
 
 # --------------------------------------------------------------------------------------------------------- the body
